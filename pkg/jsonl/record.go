@@ -92,9 +92,15 @@ func (r Record) Errorf(format string, args ...any) error {
 // that name is replaced where it stands; everything else stays as it is, byte
 // for byte.
 func (r Record) With(key string, v any) (Record, error) {
+	if r.IsZero() {
+		return Record{}, fmt.Errorf("%q: no record to add it to", key)
+	}
 	value, err := marshal(v)
 	if err != nil {
 		return Record{}, r.Errorf("%s: %w", key, err)
+	}
+	if depth(value) >= MaxDepth {
+		return Record{}, r.Errorf("more than %d objects and arrays within one another with %q", MaxDepth, key)
 	}
 	old, err := r.find(key)
 	switch {
@@ -196,7 +202,7 @@ func (r Record) find(key string) (gjson.Result, error) {
 }
 
 func (r Record) wrong(key string, v gjson.Result, want string) error {
-	return r.Errorf("member %q is %s, want %s", r.path+key, clip([]byte(v.Raw)), want)
+	return r.Errorf("member %q is %s, want %s", r.path+key, escape(clip([]byte(v.Raw))), want)
 }
 
 // insert appends a member to the object raw.
@@ -216,7 +222,8 @@ func quote(s string) []byte {
 
 // marshal is encoding/json on one line, with every character that could move a
 // cursor, ring a bell or turn text around as a \u escape. encoding/json leaves
-// DEL, C1 controls and format characters (bidi among them) as they are.
+// DEL, C1 controls and format characters (bidi among them) as they are, and
+// bytes that are not UTF-8 in a json.RawMessage.
 func marshal(v any) ([]byte, error) {
 	var buf bytes.Buffer
 	enc := json.NewEncoder(&buf)
@@ -232,7 +239,9 @@ func escape(b []byte) []byte {
 	for len(b) > 0 {
 		c, size := utf8.DecodeRune(b)
 		switch {
-		case c < 0x7f || unicode.IsPrint(c):
+		case c == utf8.RuneError && size == 1:
+			out = append(out, `\ufffd`...)
+		case unicode.IsPrint(c):
 			out = append(out, b[:size]...)
 		case c > 0xffff:
 			hi, lo := utf16.EncodeRune(c)

@@ -9,6 +9,8 @@ import (
 	"io"
 )
 
+const mark = "\ufeff" // the byte order mark
+
 // LineError is an error of one line of the input: bad input, not bad luck.
 type LineError struct {
 	Line int // from 1 on
@@ -30,10 +32,11 @@ func Read(r io.Reader) Source {
 			for n := 1; ctx.Err() == nil; n++ {
 				line, err := readLine(in)
 				if n == 1 {
-					line = bytes.TrimPrefix(line, []byte("\ufeff"))
+					line = bytes.TrimPrefix(line, []byte(mark))
 				}
-				if len(bytes.TrimSpace(line)) > 0 {
-					rec, perr := parseAt(bytes.TrimSuffix(line, []byte("\r")), n)
+				line = bytes.TrimSuffix(line, []byte("\r"))
+				if !blank(line) {
+					rec, perr := parseAt(line, n)
 					if !yield(rec, perr) {
 						return
 					}
@@ -50,6 +53,12 @@ func Read(r io.Reader) Source {
 	}
 }
 
+// blank reports whether there is nothing on line. Of a line that is too long
+// nobody knows, since its end was not kept.
+func blank(line []byte) bool {
+	return len(line) <= MaxLine && len(bytes.Trim(line, " \t\r")) == 0
+}
+
 // readLine returns the next line without its '\n'. Of a line longer than
 // MaxLine it reads all and keeps what is enough to see that it is too long.
 func readLine(in *bufio.Reader) ([]byte, error) {
@@ -57,7 +66,7 @@ func readLine(in *bufio.Reader) ([]byte, error) {
 	for {
 		part, err := in.ReadSlice('\n')
 		part = bytes.TrimSuffix(part, []byte("\n"))
-		if room := MaxLine + 2 - len(line); len(part) > room { // 2: an '\r', and one too many
+		if room := MaxLine + len(mark+"\r") + 1 - len(line); len(part) > room { // 1: one too many
 			part = part[:room]
 		}
 		line = append(line, part...)
