@@ -1,0 +1,190 @@
+package process
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/killport/killport/internal/procfs"
+)
+
+// MaxPID is the highest PID that there can be: PID_MAX_LIMIT of
+// include/linux/threads.h, on 64 bits.
+const MaxPID = 1 << 22
+
+// sys is a pidfd (pidfd_open(2), Linux 5.3). It is non-blocking, so that Go's
+// own poller waits on it: a pidfd is readable once its process has ended.
+type sys struct {
+	file *os.File
+	conn syscall.RawConn
+}
+
+func open(pid int) (*Pin, error) {
+	if pid < 1 || pid > MaxPID { // the kernel takes the lower 32 bits only
+		return nil, fmt.Errorf("pid %d is not from 1 to %d", pid, MaxPID)
+	}
+	// Without PIDFD_THREAD the kernel refuses the id of a thread that does not
+	// lead its process. 0 and negative numbers it refuses as well.
+	fd, err := retry(func() (int, error) { return unix.PidfdOpen(pid, 0) })
+	if err != nil {
+		if errors.Is(err, unix.ESRCH) {
+			return nil, ErrGone
+		}
+		return nil, fmt.Errorf("pidfd_open %d: %w", pid, err)
+	}
+	// O_NONBLOCK afterwards: the flag PIDFD_NONBLOCK is of 5.10 only.
+	if err := unix.SetNonblock(fd, true); err != nil {
+		unix.Close(fd)
+		return nil, fmt.Errorf("pidfd of %d: %w", pid, err)
+	}
+	file := os.NewFile(uintptr(fd), "pidfd")
+	conn, err := file.SyscallConn()
+	if err != nil {
+		file.Close()
+		return nil, fmt.Errorf("pidfd of %d: %w", pid, err)
+	}
+	return &Pin{pid: pid, sys: sys{file, conn}}, nil
+}
+
+func (p *Pin) close() error { return p.file.Close() }
+
+func (p *Pin) exited() bool {
+	done := false
+	err := p.conn.Control(func(fd uintptr) { done = readable(fd) })
+	return err == nil && done
+}
+
+func (p *Pin) exiting() bool {
+	stat, err := p.stat()
+	return p.exited() || err == nil && stat.Exiting()
+}
+
+func (p *Pin) wait(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	stop := context.AfterFunc(ctx, func() { p.file.SetReadDeadline(time.Unix(1, 0)) })
+	err := p.conn.Read(readable)
+	if !stop() {
+		p.file.SetReadDeadline(time.Time{})
+	}
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return context.Cause(ctx)
+	}
+	return err
+}
+
+// readable asks the kernel and does not wait.
+func readable(fd uintptr) bool {
+	fds := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
+	n, err := retry(func() (int, error) { return unix.Poll(fds, 0) })
+	return err == nil && n == 1
+}
+
+func (p *Pin) birth() (Birth, error) {
+	boot, _ := os.ReadFile("/proc/sys/kernel/random/boot_id") // absent under subset=pid
+	stat, err := p.stat()
+	if err != nil {
+		return "", err
+	}
+	birth := fmt.Sprintf("%s:%d", strings.TrimSpace(string(boot)), stat.StartTicks)
+	inode, err := p.pidfsInode()
+	if err != nil {
+		return "", err
+	}
+	if inode != 0 {
+		birth += ":" + strconv.FormatUint(inode, 10)
+	}
+	if p.exited() { // then its PID may have been another's while we read
+		return "", ErrGone
+	}
+	return Birth(birth), nil
+}
+
+// pidfsMagic is PID_FS_MAGIC of include/uapi/linux/magic.h, "PIDF". Before
+// 6.9 a pidfd is an anonymous inode, which all of them share.
+const pidfsMagic = 0x50494446
+
+// pidfsInode returns 0 where the kernel has no pidfs.
+func (p *Pin) pidfsInode() (inode uint64, err error) {
+	cerr := p.conn.Control(func(fd uintptr) {
+		var fs unix.Statfs_t
+		if err = unix.Fstatfs(int(fd), &fs); err != nil || fs.Type != pidfsMagic {
+			return
+		}
+		var st unix.Stat_t
+		err = unix.Fstat(int(fd), &st)
+		inode = st.Ino
+	})
+	return inode, errors.Join(cerr, err)
+}
+
+// stat reads /proc/PID/stat; it is p's only if p has not exited afterwards.
+func (p *Pin) stat() (procfs.Stat, error) {
+	b, err := p.read("stat")
+	if err != nil {
+		return procfs.Stat{}, err
+	}
+	return procfs.ParseStat(b)
+}
+
+// read reads a small file of /proc/PID.
+func (p *Pin) read(name string) ([]byte, error) {
+	b, err := os.ReadFile(p.path(name))
+	return b, goneIf(err)
+}
+
+func (p *Pin) path(name string) string { return "/proc/" + strconv.Itoa(p.pid) + "/" + name }
+
+// goneIf turns what /proc says of a process that is gone into ErrGone.
+func goneIf(err error) error {
+	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ESRCH) {
+		return ErrGone
+	}
+	return err
+}
+
+func (p *Pin) terminate(sig syscall.Signal) error {
+	if err := p.signal(sig); err != nil {
+		return err
+	}
+	if err := p.signal(unix.SIGCONT); !errors.Is(err, ErrGone) {
+		return err
+	}
+	return nil // it has ended already
+}
+
+func (p *Pin) mayTerminate() error { return p.signal(0) }
+
+func (p *Pin) kill() error { return p.signal(unix.SIGKILL) }
+
+// signal goes through the pidfd, never by number.
+func (p *Pin) signal(sig syscall.Signal) (err error) {
+	cerr := p.conn.Control(func(fd uintptr) {
+		_, err = retry(func() (int, error) { return 0, unix.PidfdSendSignal(int(fd), sig, nil, 0) })
+	})
+	if errors.Is(err, unix.ESRCH) {
+		return ErrGone
+	}
+	if err = errors.Join(cerr, err); err != nil {
+		return fmt.Errorf("pidfd_send_signal %d: %w", p.pid, err)
+	}
+	return nil
+}
+
+// retry calls f until it is not interrupted by a signal.
+func retry(f func() (int, error)) (int, error) {
+	for {
+		n, err := f()
+		if err != unix.EINTR {
+			return n, err
+		}
+	}
+}

@@ -1,0 +1,144 @@
+// Package process names, pins, inspects, signals and awaits processes, and
+// knows which of them must not be ended. It is the only package of killport
+// that ends anything.
+//
+// A PID is a number that the kernel gives away again. What is acted on here is
+// a [Pin], which the kernel ties to one process, and what two programs compare
+// is a [Birth], which no other process shares.
+package process
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"strings"
+	"syscall"
+	"time"
+)
+
+var (
+	// ErrGone says that the process does not exist, or has ended.
+	ErrGone = errors.New("no such process")
+	// ErrDenied says that the process is there and that we may not do this to it.
+	ErrDenied = fs.ErrPermission
+)
+
+// Birth tells a process from every other one that has or had its PID. It is
+// opaque and comparable with ==; "" is unknown.
+//
+// Linux: boot id, start time in clock ticks (field 22 of stat, proc(5)) and,
+// from 6.9 on, the inode of its pidfd, which pidfs never gives twice in one
+// boot: "<boot id>:<ticks>:<inode>".
+type Birth string
+
+// Weak reports whether b lacks the part that no other process can share, as
+// before Linux 6.9: two processes born within one clock tick (10 ms) with the
+// same PID would look the same.
+func (b Birth) Weak() bool { return b != "" && strings.Count(string(b), ":") < 2 }
+
+// Pin is a process that cannot change its meaning: whatever becomes of its
+// PID, a Pin stays the process that it was opened on.
+type Pin struct {
+	pid int
+	sys // the handle, per operating system
+}
+
+// Open pins the process that has pid now. Of a process that does not exist it
+// says [ErrGone]; every other error means that it cannot be pinned, and
+// therefore must not be touched.
+func Open(pid int) (*Pin, error) { return open(pid) }
+
+// PID returns the number that p was opened by.
+func (p *Pin) PID() int { return p.pid }
+
+// Close gives the handle back. The process is left as it is.
+func (p *Pin) Close() error { return p.close() }
+
+// Exited reports whether the process has ended: a zombie has.
+func (p *Pin) Exited() bool { return p.exited() }
+
+// Exiting reports whether the process is being taken down, or has ended.
+func (p *Pin) Exiting() bool { return p.exiting() }
+
+// Wait returns nil once the process has ended, or the error of ctx.
+func (p *Pin) Wait(ctx context.Context) error { return p.wait(ctx) }
+
+// Birth reads the birth of the pinned process, or says [ErrGone].
+func (p *Pin) Birth() (Birth, error) { return p.birth() }
+
+// Inspect reads what can be known of the pinned process, or says [ErrGone].
+func (p *Pin) Inspect() (Info, error) { return p.inspect() }
+
+// Terminate asks the process to end: sig (SIGTERM, if in doubt), and SIGCONT
+// after it, since a stopped process would never get to handle it.
+func (p *Pin) Terminate(sig syscall.Signal) error { return p.terminate(sig) }
+
+// MayTerminate returns nil if we have the permission to end the process, and
+// else [ErrDenied] or [ErrGone]. Nothing is sent.
+func (p *Pin) MayTerminate() error { return p.mayTerminate() }
+
+// Kill ends the process, whatever it wants: SIGKILL.
+func (p *Pin) Kill() error { return p.kill() }
+
+// Obstacle says why a process that was killed is still there.
+func (p *Pin) Obstacle() Obstacle { return p.obstacle() }
+
+// Info is what can be known of a process. What we may not read is zero.
+type Info struct {
+	PID       int
+	PPID      int
+	Group     int // process group, 0 where there is no such thing
+	Name      string
+	Exe       string    // path of the program; " (deleted)" behind it if it was replaced
+	Argv      []string  // at most [MaxArgv] bytes of it
+	Truncated bool      // Argv is longer than that
+	Started   time.Time // for people; identity is [Birth]
+	Kernel    bool      // a kernel thread
+}
+
+// MaxArgv bounds, in bytes, how much of a command line is read.
+const MaxArgv = 4096
+
+// Obstacle is a reason for which a killed process stays, and what there is to
+// say about it. The zero Obstacle is none that we know.
+type Obstacle struct {
+	Cause  string // uninterruptible, traced, frozen, exiting
+	Detail string // the kernel function that it waits in, or the tracer's PID
+}
+
+// Protection is a reason not to end a process; "" is none.
+type Protection string
+
+// The protections, the absolute ones first.
+const (
+	ProtectedInit      Protection = "init"      // PID 1 or lower
+	ProtectedKernel    Protection = "kernel"    // a kernel thread
+	ProtectedSelf      Protection = "self"      // this process
+	ProtectedPipeline  Protection = "pipeline"  // at the other end of one of our pipes
+	ProtectedNamespace Protection = "namespace" // /proc shows another PID namespace: its numbers are not ours
+	ProtectedAncestor  Protection = "ancestor"  // our shell, terminal, editor, agent, ssh session
+	ProtectedShared    Protection = "shared"    // serves many: dockerd, sshd's main process …
+)
+
+// Overridable reports whether the user may decide to end the process all the
+// same.
+func (p Protection) Overridable() bool {
+	return p == ProtectedAncestor || p == ProtectedShared
+}
+
+// Protect says whether the pinned process, of which info was read through the
+// pin, must not be ended by us. It looks at how things stand now.
+func Protect(p *Pin, info Info) (Protection, error) { return protect(p, info) }
+
+// Visible returns nil if PIDs mean to us what they mean to the kernel; an
+// error says why nothing may be acted on.
+func Visible() error { return visible() }
+
+// All returns the PIDs of all processes that we may see.
+func All() ([]int, error) { return all() }
+
+// MayTraceAll reports whether no process can hide from us (CAP_SYS_PTRACE).
+func MayTraceAll() bool { return mayTraceAll() }
+
+// IsAncestor reports whether pid is our parent, or its parent, and so on.
+func IsAncestor(pid int) (bool, error) { return isAncestor(pid) }

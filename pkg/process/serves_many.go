@@ -1,0 +1,54 @@
+package process
+
+import (
+	"path"
+	"strings"
+)
+
+// servesMany are the programs that hold ports on behalf of others. To end one
+// takes down far more than a port; the lever is elsewhere.
+var servesMany = map[string]bool{
+	"dockerd":            true,
+	"containerd":         true,
+	"docker-proxy":       true,
+	"rootlesskit":        true,
+	"com.docker.backend": true,
+	"orbstack":           true,
+	"orbstack helper":    true,
+	"systemd":            true, // a user's manager: it holds the sockets of socket units
+	"launchd":            true,
+	"wslrelay":           true,
+	"svchost":            true,
+	"com.docker.vpnkit":  true,
+	"vpnkit":             true,
+	"wslhost":            true,
+}
+
+// ServesMany reports whether the program serves many: a main process of sshd
+// does, a session's sshd (which may hold a forwarded port) does not.
+func (i Info) servesMany() bool {
+	name := program(i)
+	if name == "sshd" {
+		return !sshSession(i.Argv)
+	}
+	return servesMany[name]
+}
+
+// program returns the lower-case name of the executable, or of the process if
+// we may not see the executable.
+func program(i Info) string {
+	name := strings.TrimSuffix(i.Exe, " (deleted)")
+	if name == "" {
+		name = i.Name
+	}
+	name = strings.ToLower(path.Base(strings.ReplaceAll(name, `\`, "/")))
+	return strings.TrimSuffix(name, ".exe")
+}
+
+// sshSession: a session's sshd calls itself "sshd: ann@pts/0" or "sshd: ann
+// [priv]", the main process "sshd: /usr/sbin/sshd -D [listener] 0 of 10-100
+// startups" (sshd.c, setproctitle).
+func sshSession(argv []string) bool {
+	title := strings.Join(argv, " ")
+	return strings.HasPrefix(title, "sshd: ") && !strings.Contains(title, "[listener]")
+}
