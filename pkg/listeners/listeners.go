@@ -1,0 +1,258 @@
+// Package listeners finds the listeners of this host and their holders: the
+// first stage of the pipe, and the eyes of all the others.
+package listeners
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"net/netip"
+	"os/user"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/killport/killport/pkg/jsonl"
+	"github.com/killport/killport/pkg/process"
+)
+
+// Proto is a transport protocol.
+type Proto string
+
+// The protocols. A UDP socket does not listen: what counts as one is a bound
+// socket that is not connected.
+const (
+	TCP Proto = "TCP"
+	UDP Proto = "UDP"
+)
+
+// Query asks for the listeners of a port, on every address or on one.
+type Query struct {
+	Proto Proto
+	Addr  netip.Addr // not valid: every address
+	Port  uint16     // 0: every port
+}
+
+// Matches reports whether s is among what q asks for. A socket on a wildcard
+// address is in the way of every address, and so is asked for with each.
+func (q Query) Matches(s Socket) bool {
+	return q.Proto == s.Proto && (q.Port == 0 || q.Port == s.Local.Port()) && q.reaches(s)
+}
+
+// Asks is Matches for a listener; one whose address nobody can read is asked
+// for with each.
+func (q Query) Asks(l Listener) bool {
+	at, err := netip.ParseAddr(strings.Trim(l.LocalAddr, "[]"))
+	s := Socket{Proto: l.Proto, Local: netip.AddrPortFrom(at, l.LocalPort)}
+	return q.Proto == s.Proto && (q.Port == 0 || q.Port == l.LocalPort) && (err != nil || q.reaches(s))
+}
+
+func (q Query) reaches(s Socket) bool {
+	if !q.Addr.IsValid() || q.Addr.IsUnspecified() {
+		return true
+	}
+	at := s.Local.Addr()
+	if at.IsUnspecified() {
+		return at.Is4() == q.Addr.Is4() || at.Is6() && !s.V6Only
+	}
+	return at.WithZone("").Unmap() == q.Addr.WithZone("").Unmap()
+}
+
+// Socket is one row of the kernel's table of listeners.
+type Socket struct {
+	Proto  Proto
+	Local  netip.AddrPort // with a zone where the address is link-local
+	V6Only bool
+	UID    uint32 // of who made the socket
+	ID     ID
+}
+
+// ID tells a socket from all others of this host.
+type ID struct {
+	// Inode is the socket's number in /proc/PID/fd. The kernel gives it again
+	// after 2^32 sockets.
+	Inode uint64 `json:"inode"`
+	// Cookie is given once per boot (sock_gen_cookie, net/core/sock_diag.c), in
+	// hexadecimal; "" if the table was not read over sock_diag.
+	Cookie string `json:"cookie,omitempty"`
+	// Source is "proc_net" if the table was read from /proc/net, since
+	// sock_diag was refused.
+	Source string `json:"source,omitempty"`
+}
+
+// Same reports whether a and b are one socket.
+func (a ID) Same(b ID) bool {
+	if a.Cookie != "" && b.Cookie != "" {
+		return a.Cookie == b.Cookie
+	}
+	return a.Inode == b.Inode
+}
+
+// Owner says why no holder is named.
+type Owner string
+
+const (
+	// OwnerHidden: there are processes into which we may not look.
+	OwnerHidden Owner = "hidden"
+	// OwnerNone: we could look everywhere, and nobody has it. A ghost.
+	OwnerNone Owner = "none"
+)
+
+// Listener is one socket with one of its holders: the record of this stage.
+type Listener struct {
+	Proto     Proto         `json:"proto"`
+	LocalAddr string        `json:"local_addr"` // IPv6 in brackets
+	LocalPort uint16        `json:"local_port"`
+	PID       int           `json:"pid"` // 0: see Owner
+	Owner     Owner         `json:"owner,omitempty"`
+	Birth     process.Birth `json:"birth,omitempty"`
+	Identity  string        `json:"identity,omitempty"` // "weak" if Birth is
+	UID       *uint32       `json:"uid,omitempty"`      // of the socket
+	User      string        `json:"user,omitempty"`     // the name of that user
+	Socket    ID            `json:"socket"`
+}
+
+// Query asks for the port of l again, on every address.
+func (l Listener) Query() Query { return Query{Proto: l.Proto, Port: l.LocalPort} }
+
+// Sockets reads the kernel's table: what listens, and not who holds it. No
+// query asks for every TCP listener.
+func Sockets(ctx context.Context, queries ...Query) ([]Socket, error) {
+	if len(queries) == 0 {
+		queries = []Query{{Proto: TCP}}
+	}
+	all, err := sockets(ctx, queries)
+	if err != nil {
+		return nil, err
+	}
+	found := slices.DeleteFunc(all, func(s Socket) bool {
+		return !slices.ContainsFunc(queries, func(q Query) bool { return q.Matches(s) })
+	})
+	slices.SortFunc(found, func(a, b Socket) int {
+		return cmp.Or(cmp.Compare(a.Local.Port(), b.Local.Port()), a.Local.Compare(b.Local), cmp.Compare(a.ID.Inode, b.ID.Inode))
+	})
+	return slices.CompactFunc(found, func(a, b Socket) bool { return a.ID.Same(b.ID) && a.Local == b.Local }), nil
+}
+
+// List finds the listeners that the queries ask for, with every holder of
+// each, as of now.
+func List(ctx context.Context, queries ...Query) ([]Listener, error) {
+	found, err := Sockets(ctx, queries...)
+	if err != nil || len(found) == 0 {
+		return nil, err
+	}
+	return Holders(ctx, found)
+}
+
+// Holders names the holders of sockets that the table held a moment ago. One
+// that has been closed since has no line.
+func Holders(ctx context.Context, found []Socket) ([]Listener, error) { return holders(ctx, found) }
+
+// Holds reports whether the pinned process has one of the sockets open. An
+// error means that we may not look.
+func Holds(p *process.Pin, ids ...ID) (bool, error) { return holds(p, ids) }
+
+// Source lists, once.
+func Source(queries ...Query) jsonl.Source {
+	return func(ctx context.Context) jsonl.Seq {
+		return func(yield func(jsonl.Record, error) bool) {
+			found, err := List(ctx, queries...)
+			if err != nil {
+				yield(jsonl.Record{}, err)
+				return
+			}
+			for _, l := range found {
+				if r, err := jsonl.New(l); !yield(r, err) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// Parse reads the members of a listener from a record, strictly: its holder
+// may be killed because of what stands there. Those members that tell the
+// identity may be absent; what is there must be right.
+func Parse(r jsonl.Record) (Listener, error) {
+	var l Listener
+	pid, err := r.Uint("pid", 0, process.MaxPID)
+	if err != nil {
+		return l, err
+	}
+	port, err := r.Uint("local_port", 1, 1<<16-1)
+	if err != nil {
+		return l, err
+	}
+	l.PID, l.LocalPort = int(pid), uint16(port)
+	if l.LocalAddr, err = r.OptionalText("local_addr"); err != nil {
+		return l, err
+	}
+	for _, word := range []struct {
+		key  string
+		into *string
+	}{{"proto", (*string)(&l.Proto)}, {"owner", (*string)(&l.Owner)}, {"birth", (*string)(&l.Birth)}} {
+		if *word.into, err = r.OptionalText(word.key); err != nil {
+			return l, err
+		}
+	}
+	l.Proto = cmp.Or(l.Proto, TCP)
+	if err := l.check(r); err != nil {
+		return l, err
+	}
+	return l, l.parseSocket(r)
+}
+
+func (l *Listener) check(r jsonl.Record) error {
+	switch {
+	case l.Proto != TCP && l.Proto != UDP:
+		return r.Errorf("member %q is %q, want %q or %q", "proto", l.Proto, TCP, UDP)
+	case l.Owner != "" && l.Owner != OwnerHidden && l.Owner != OwnerNone:
+		return r.Errorf("member %q is %q, want %q or %q", "owner", l.Owner, OwnerHidden, OwnerNone)
+	case l.PID == 0 && l.Owner == "":
+		return r.Errorf("member %q is 0 and there is no %q to say why", "pid", "owner")
+	case l.PID != 0 && l.Owner != "":
+		return r.Errorf("member %q is %d and %q is %q: only one can be", "pid", l.PID, "owner", l.Owner)
+	}
+	return nil
+}
+
+func (l *Listener) parseSocket(r jsonl.Record) error {
+	if !r.Has("socket") {
+		return nil
+	}
+	socket, err := r.Object("socket")
+	if err != nil {
+		return err
+	}
+	if l.Socket.Inode, err = socket.Uint("inode", 0, 1<<64-1); err != nil {
+		return err
+	}
+	l.Socket.Cookie, err = socket.OptionalText("cookie")
+	return err
+}
+
+// listener makes the record of s without a holder.
+func (s Socket) listener() Listener {
+	addr := s.Local.Addr().String()
+	if s.Local.Addr().Is6() {
+		addr = "[" + addr + "]"
+	}
+	return Listener{
+		Proto: s.Proto, LocalAddr: addr, LocalPort: s.Local.Port(),
+		UID: &s.UID, User: userName(s.UID), Socket: s.ID,
+	}
+}
+
+// userName looks up who has uid; "" if nobody can tell.
+func userName(uid uint32) string {
+	u, err := user.LookupId(strconv.FormatUint(uint64(uid), 10))
+	if err != nil {
+		return ""
+	}
+	return u.Username
+}
+
+// Addr is where l listens: "127.0.0.1:8000", "[::]:8000".
+func (l Listener) Addr() string {
+	return fmt.Sprintf("%s:%d", l.LocalAddr, l.LocalPort)
+}

@@ -1,0 +1,14 @@
+//go:build !linux
+
+package listeners
+
+import (
+	"context"
+	"errors"
+
+	"github.com/killport/killport/pkg/process"
+)
+
+func sockets(context.Context, []Query) ([]Socket, error)    { return nil, errors.ErrUnsupported }
+func holders(context.Context, []Socket) ([]Listener, error) { return nil, errors.ErrUnsupported }
+func holds(*process.Pin, []ID) (bool, error)                { return false, errors.ErrUnsupported }

@@ -1,0 +1,224 @@
+package listeners
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"strconv"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/killport/killport/internal/inetdiag"
+	"github.com/killport/killport/internal/procfs"
+)
+
+// sockets asks sock_diag(7), and where that is refused, as some sandboxes do,
+// reads /proc/net.
+func sockets(ctx context.Context, queries []Query) ([]Socket, error) {
+	found, err := overNetlink(ctx, tables(queries))
+	if err == nil {
+		return found, nil
+	}
+	if ctx.Err() != nil {
+		return nil, ctx.Err()
+	}
+	found, ferr := fromProcNet(tables(queries))
+	if ferr != nil {
+		return nil, fmt.Errorf("the table of sockets: %w", errors.Join(err, ferr))
+	}
+	return found, nil
+}
+
+// table is what one dump is asked for.
+type table struct {
+	proto Proto
+	port  uint16 // 0: all
+}
+
+// tables returns the dumps that answer the queries. Many ports cost less as
+// one dump of all: a dump takes 16 µs for one port, and not much more for all.
+func tables(queries []Query) []table {
+	const many = 16
+	ports := map[table]bool{}
+	for _, q := range queries {
+		ports[table{q.Proto, q.Port}] = true
+	}
+	var out []table
+	for _, proto := range []Proto{TCP, UDP} {
+		var of []table
+		for t := range ports {
+			if t.proto == proto {
+				of = append(of, t)
+			}
+		}
+		if all := (table{proto: proto}); ports[all] || len(of) > many {
+			of = []table{all}
+		}
+		out = append(out, of...)
+	}
+	return out
+}
+
+// number and states are how the kernel calls what t asks for. A UDP socket
+// that is bound and not connected is in state CLOSE.
+func (t table) number() uint8 {
+	if t.proto == UDP {
+		return unix.IPPROTO_UDP
+	}
+	return unix.IPPROTO_TCP
+}
+
+func (t table) states() uint32 {
+	if t.proto == UDP {
+		return 1 << inetdiag.StateClose
+	}
+	return 1 << inetdiag.StateListen
+}
+
+func overNetlink(ctx context.Context, tables []table) ([]Socket, error) {
+	var found []Socket
+	for _, t := range tables {
+		err := Dump(ctx, t.number(), t.states(), t.port, func(s inetdiag.Socket) {
+			if s.Local.Port() != 0 { // an unbound UDP socket
+				found = append(found, fromDiag(t.proto, s))
+			}
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	return found, nil
+}
+
+func fromDiag(proto Proto, s inetdiag.Socket) Socket {
+	return Socket{
+		Proto: proto, Local: netip.AddrPortFrom(zoned(s), s.Local.Port()), V6Only: s.V6Only, UID: s.UID,
+		ID: ID{Inode: uint64(s.Inode), Cookie: "0x" + strconv.FormatUint(s.Cookie, 16)},
+	}
+}
+
+// zoned gives a link-local address its zone, without which nobody can connect.
+func zoned(s inetdiag.Socket) netip.Addr {
+	addr := s.Local.Addr()
+	if !addr.Is6() || !addr.IsLinkLocalUnicast() || s.Interface == 0 {
+		return addr
+	}
+	zone := strconv.FormatUint(uint64(s.Interface), 10)
+	if dev, err := net.InterfaceByIndex(int(s.Interface)); err == nil {
+		zone = dev.Name
+	}
+	return addr.WithZone(zone)
+}
+
+// Dump gives yield every socket of a protocol (IPPROTO_TCP, IPPROTO_UDP), IPv4
+// and IPv6, that is in one of the states (a mask of 1<<state) and has the
+// local port; port 0 means every port.
+func Dump(ctx context.Context, protocol uint8, states uint32, port uint16, yield func(inetdiag.Socket)) error {
+	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_SOCK_DIAG)
+	if err != nil {
+		return os.NewSyscallError("socket(NETLINK_SOCK_DIAG)", err)
+	}
+	defer unix.Close(fd)
+	for i, family := range []uint8{unix.AF_INET, unix.AF_INET6} {
+		req := inetdiag.Request{Family: family, Protocol: protocol, States: states, Port: port, Seq: uint32(i + 1)}
+		if err := dumpFamily(ctx, fd, req, yield); err != nil {
+			return fmt.Errorf("sock_diag: %w", err)
+		}
+	}
+	return nil
+}
+
+// dumpFamily repeats a dump that the kernel says it could not make in one go.
+func dumpFamily(ctx context.Context, fd int, req inetdiag.Request, yield func(inetdiag.Socket)) error {
+	const tries = 8
+	for try := 1; ; try++ {
+		var found []inetdiag.Socket
+		err := dumpOnce(fd, req, func(s inetdiag.Socket) { found = append(found, s) })
+		if errors.Is(err, inetdiag.ErrInterrupted) && try < tries && ctx.Err() == nil {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		for _, s := range found {
+			yield(s)
+		}
+		return nil
+	}
+}
+
+// dumpOnce sends the request and reads datagrams until the kernel says that
+// the dump is done. The kernel fills them up to the size of the buffer that it
+// is given, 32 KiB at most (netlink_dump, net/netlink/af_netlink.c).
+func dumpOnce(fd int, req inetdiag.Request, yield func(inetdiag.Socket)) error {
+	if err := eintr(func() error { return unix.Sendto(fd, req.Marshal(), 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}) }); err != nil {
+		return os.NewSyscallError("sendto", err)
+	}
+	buf := make([]byte, 32<<10)
+	var interrupted error
+	for {
+		var n int
+		err := eintr(func() (err error) { n, _, err = unix.Recvfrom(fd, buf, 0); return err })
+		if err != nil {
+			return os.NewSyscallError("recvfrom", err)
+		}
+		if n == 0 {
+			return io.ErrUnexpectedEOF
+		}
+		done, err := inetdiag.Parse(buf[:n], yield)
+		switch {
+		case errors.Is(err, inetdiag.ErrInterrupted):
+			interrupted = err // read on to the end of this dump
+		case err != nil:
+			return err
+		}
+		if done {
+			return interrupted
+		}
+	}
+}
+
+func eintr(f func() error) error {
+	for {
+		if err := f(); err != unix.EINTR {
+			return err
+		}
+	}
+}
+
+func fromProcNet(tables []table) ([]Socket, error) {
+	var found []Socket
+	for _, t := range tables {
+		for _, suffix := range []string{"", "6"} {
+			rows, err := readProcNet(t, suffix)
+			if err != nil && !(suffix == "6" && errors.Is(err, os.ErrNotExist)) { // a kernel without IPv6
+				return nil, err
+			}
+			found = append(found, rows...)
+		}
+	}
+	return found, nil
+}
+
+func readProcNet(t table, suffix string) ([]Socket, error) {
+	name := map[Proto]string{TCP: "tcp", UDP: "udp"}[t.proto] + suffix
+	f, err := os.Open("/proc/net/" + name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	var found []Socket
+	err = procfs.ParseNet(f, func(s procfs.NetSocket) {
+		if 1<<s.State == t.states() && s.Local.Port() != 0 {
+			found = append(found, Socket{
+				Proto: t.proto, Local: s.Local, UID: s.UID,
+				ID: ID{Inode: s.Inode, Source: "proc_net"},
+			})
+		}
+	})
+	return found, err
+}
