@@ -1,0 +1,150 @@
+// Package pidcheck is the stage that looks at the holder which a record names:
+// whether it still is the process that was listed, what it is, and whether it
+// must be left alone.
+package pidcheck
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/killport/killport/pkg/jsonl"
+	"github.com/killport/killport/pkg/listeners"
+	"github.com/killport/killport/pkg/process"
+)
+
+// Key is the member that the stage appends.
+const Key = "pidcheck"
+
+// State is how it stands with the holder.
+type State string
+
+// The states. Of these only alive holders can be ended.
+const (
+	Alive      State = "alive"
+	Gone       State = "gone"       // no such process
+	Zombie     State = "zombie"     // it has ended, and waits for its parent
+	Reused     State = "reused"     // its PID belongs to another process now
+	Released   State = "released"   // it lives, and has closed the socket
+	Unverified State = "unverified" // it lives, and we cannot tell if it is the one that was listed
+	Hidden     State = "hidden"     // the record names no holder: we may not see it
+	None       State = "none"       // the record names no holder: there is none
+)
+
+// Result is the value of the member.
+type Result struct {
+	Exists    bool               `json:"exists"` // the process that was listed exists
+	State     State              `json:"state"`
+	Name      string             `json:"name,omitempty"`
+	Exe       string             `json:"exe,omitempty"`
+	Argv      []string           `json:"argv,omitempty"`
+	Truncated bool               `json:"argv_truncated,omitempty"`
+	PPID      int                `json:"ppid,omitempty"`
+	Started   *time.Time         `json:"started,omitempty"`
+	Protected process.Protection `json:"protected,omitempty"`
+	ManagedBy *Manager           `json:"managed_by,omitempty"`
+	Reason    string             `json:"reason,omitempty"` // why it is unverified
+}
+
+// Manager is what started the holder and would start it again, or holds the
+// port on its behalf: the one to talk to instead.
+type Manager struct {
+	Kind string   `json:"kind"` // container, unit …
+	Name string   `json:"name"`
+	Stop []string `json:"stop,omitempty"` // the command that stops it
+}
+
+// Stage appends the member to each record, as they come.
+func Stage() jsonl.Stage {
+	return jsonl.Map(func(_ context.Context, r jsonl.Record) (jsonl.Record, error) {
+		l, err := listeners.Parse(r)
+		if err != nil {
+			return r, err
+		}
+		return r.With(Key, Check(l))
+	})
+}
+
+// Check looks at the holder of l as it is now.
+func Check(l listeners.Listener) Result {
+	switch l.Owner {
+	case listeners.OwnerHidden:
+		return Result{State: Hidden}
+	case listeners.OwnerNone:
+		return Result{State: None}
+	}
+	if err := process.Visible(); err != nil {
+		return Result{State: Unverified, Protected: process.ProtectedNamespace, Reason: err.Error()}
+	}
+	p, err := process.Open(l.PID)
+	if errors.Is(err, process.ErrGone) {
+		return Result{State: Gone}
+	}
+	if err != nil {
+		return Result{State: Unverified, Reason: err.Error()}
+	}
+	defer p.Close()
+	res, err := inspect(p, l)
+	if errors.Is(err, process.ErrGone) {
+		return Result{State: Gone}
+	}
+	if err != nil {
+		return Result{State: Unverified, Reason: err.Error()}
+	}
+	return res
+}
+
+// inspect describes the pinned process, if it is the one that l speaks of.
+func inspect(p *process.Pin, l listeners.Listener) (Result, error) {
+	info, err := p.Inspect()
+	if err != nil {
+		return Result{}, err
+	}
+	res := Result{
+		Exists: true, Name: info.Name, Exe: info.Exe,
+		Argv: info.Argv, Truncated: info.Truncated, PPID: info.PPID,
+	}
+	if !info.Started.IsZero() {
+		res.Started = &info.Started
+	}
+	if res.Protected, err = process.Protect(p, info); err != nil {
+		return Result{}, err
+	}
+	res.State, res.Reason, err = Verify(p, l)
+	if res.State == Reused {
+		return Result{State: Reused}, err // what was read is of an innocent
+	}
+	return res, err
+}
+
+// Verify says whether the pinned process is the holder that l speaks of:
+// alive, if it provably is. In every other state it must not be signalled.
+func Verify(p *process.Pin, l listeners.Listener) (state State, reason string, err error) {
+	if p.Exited() {
+		return Zombie, "", nil
+	}
+	birth, err := p.Birth()
+	switch {
+	case errors.Is(err, process.ErrGone):
+		return Zombie, "", nil
+	case err != nil:
+		return Unverified, err.Error(), nil
+	case l.Birth == "":
+		return Unverified, "the record has no birth", nil
+	case birth != l.Birth:
+		return Reused, "", nil
+	}
+	if l.Socket.Inode == 0 {
+		return Unverified, "the record names no socket", nil
+	}
+	holds, err := listeners.Holds(p, l.Socket)
+	switch {
+	case errors.Is(err, process.ErrGone):
+		return Zombie, "", nil
+	case err != nil:
+		return Unverified, err.Error(), nil
+	case !holds:
+		return Released, "", nil
+	}
+	return Alive, "", nil
+}
