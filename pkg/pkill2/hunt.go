@@ -1,0 +1,388 @@
+package pkill2
+
+import (
+	"context"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/killport/killport/pkg/listeners"
+	"github.com/killport/killport/pkg/pidcheck"
+	"github.com/killport/killport/pkg/process"
+)
+
+// Limits, all on the monotonic clock.
+const (
+	killWait    = 2 * time.Second        // for a killed process to go
+	exitingWait = 10 * time.Second       // for one that is being taken down: memory takes 0.1 s a GiB
+	lingerWait  = 250 * time.Millisecond // for a socket without a holder: io_uring's go up to 68 ms late
+	quiet       = 300 * time.Millisecond // before Waiting is told
+	maxTargets  = 1 << 16                // no host has more holders of a few ports; a fork bomb would
+)
+
+// The table of sockets is read again whenever a process ends, and between
+// these, at first often: closing a socket tells nobody.
+const (
+	firstLook = time.Millisecond
+	lastLook  = 25 * time.Millisecond
+)
+
+// hunt ends holders until nobody has the wanted sockets any more.
+type hunt struct {
+	opts    Options
+	targets []*target
+	known   map[identity]*target
+	wanted  map[listeners.ID]bool
+	queries []listeners.Query // that show the wanted sockets
+	exits   chan struct{}
+	stop    context.CancelFunc
+	watch   context.Context
+	wg      sync.WaitGroup
+
+	started  time.Time
+	halfTime time.Time // of the grace period
+	graceEnd time.Time
+	killEnd  time.Time
+	hard     bool      // SIGKILL is what is sent now
+	lost     time.Time // since when a socket is there that no target has
+	told     bool
+}
+
+type identity struct {
+	pid   int
+	birth process.Birth
+	inode uint64 // of sockets without a holder
+}
+
+func newHunt(opts Options) *hunt {
+	h := &hunt{
+		opts: opts, known: map[identity]*target{}, wanted: map[listeners.ID]bool{},
+		exits: make(chan struct{}, 1),
+	}
+	h.watch, h.stop = context.WithCancel(context.Background())
+	return h
+}
+
+// close lets go of all processes.
+func (h *hunt) close() {
+	h.stop()
+	h.wg.Wait()
+	for _, t := range h.targets {
+		if t.pin != nil {
+			t.pin.Close()
+		}
+	}
+}
+
+// add takes a holder among the targets, and its socket among the wanted ones.
+func (h *hunt) add(l listeners.Listener, managed *pidcheck.Manager) *target {
+	h.want(l)
+	id := identity{pid: l.PID, birth: l.Birth}
+	if l.PID == 0 {
+		id.inode = l.Socket.Inode
+	}
+	if t := h.known[id]; t != nil {
+		t.sockets = append(t.sockets, l.Socket)
+		if t.result.Outcome == Released { // of the sockets that it was asked for until now
+			t.verify()
+		}
+		return t
+	}
+	t := &target{holder: l, sockets: []listeners.ID{l.Socket}}
+	h.known[id] = t
+	h.targets = append(h.targets, t)
+	t.prepare(h.opts, managed)
+	if !t.settled() {
+		h.wg.Go(func() {
+			if t.pin.Wait(h.watch) == nil {
+				h.wake()
+			}
+		})
+	}
+	return t
+}
+
+func (h *hunt) wake() {
+	select {
+	case h.exits <- struct{}{}:
+	default:
+	}
+}
+
+// want takes the socket of l among the wanted ones.
+func (h *hunt) want(l listeners.Listener) {
+	if l.Socket.Inode == 0 {
+		return
+	}
+	h.wanted[l.Socket] = true
+	if !slices.Contains(h.queries, l.Query()) {
+		h.queries = append(h.queries, l.Query())
+	}
+}
+
+// found are the holders that no record named.
+func (h *hunt) found() []item {
+	var out []item
+	for _, t := range h.targets {
+		if t.result.Found {
+			out = append(out, item{listener: t.holder, target: t})
+		}
+	}
+	return out
+}
+
+// run ends the targets. Its error says that the outcome could not be seen.
+func (h *hunt) run(ctx context.Context) error {
+	if h.opts.DryRun {
+		for _, t := range h.targets {
+			t.wouldDo(h.opts)
+		}
+		return nil
+	}
+	if len(h.targets) == 0 {
+		return nil
+	}
+	h.started = time.Now()
+	h.halfTime = h.started.Add(h.opts.Grace / 2)
+	h.graceEnd = h.started.Add(h.opts.Grace)
+	err := h.loop(ctx)
+	h.giveUp(err)
+	if ctx.Err() != nil {
+		return nil // the results say so
+	}
+	return err
+}
+
+// open reports whether a target is left to be ended.
+func (h *hunt) open() bool {
+	return slices.ContainsFunc(h.targets, func(t *target) bool { return !t.settled() })
+}
+
+func (h *hunt) loop(ctx context.Context) error {
+	pause := firstLook
+	for {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		h.signal()
+		live, err := h.look(ctx)
+		if err != nil {
+			return err
+		}
+		linger, err := h.chase(ctx, live)
+		if err != nil {
+			return err
+		}
+		if !linger && !h.open() || h.late() {
+			return nil
+		}
+		if slices.ContainsFunc(h.targets, h.due) { // came to light, or lost its parent
+			continue
+		}
+		h.tell()
+		if h.pause(ctx, pause) {
+			pause = firstLook
+		} else {
+			pause = min(pause*3/2, lastLook)
+		}
+	}
+}
+
+// pause waits for a process to end, and at most for so long or until the next
+// step is due. It reports whether a process has ended.
+func (h *hunt) pause(ctx context.Context, d time.Duration) bool {
+	if due := time.Until(h.graceEnd); !h.hard && due < d {
+		d = due
+	}
+	timer := time.NewTimer(max(d, 0))
+	defer timer.Stop()
+	select {
+	case <-h.exits:
+		return true
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+	return false
+}
+
+// signal sends what is due: the soft signal at first, and SIGKILL when the
+// grace period is over; to parents before their workers.
+func (h *hunt) signal() {
+	if !h.hard && !time.Now().Before(h.graceEnd) {
+		h.hard = true
+		h.killEnd = time.Now().Add(killWait)
+	}
+	for _, t := range h.targets {
+		switch {
+		case !h.due(t):
+		case h.hard:
+			t.force()
+			h.killEnd = time.Now().Add(killWait)
+		default:
+			t.ask(h.opts)
+		}
+	}
+}
+
+// due reports whether t is to be signalled now. A worker is asked when its
+// parent has ended, or at half of the grace period: a parent that is there
+// would replace it, and one that ends well takes its workers along. A worker
+// is killed when its parent has been.
+func (h *hunt) due(t *target) bool {
+	if t.settled() || h.hard && !t.forced.IsZero() || !h.hard && !t.asked.IsZero() {
+		return false
+	}
+	parent := h.parent(t)
+	if h.hard {
+		return parent == nil || !parent.forced.IsZero()
+	}
+	return parent == nil || !time.Now().Before(h.halfTime)
+}
+
+// parent returns the target that is t's parent and is still to be ended.
+func (h *hunt) parent(t *target) *target {
+	for _, other := range h.targets {
+		if other != t && !other.settled() && other.holder.PID == t.info.PPID {
+			return other
+		}
+	}
+	return nil
+}
+
+// table are wanted sockets that are there, by inode.
+type table map[uint64]listeners.Socket
+
+func (t table) has(id listeners.ID) bool {
+	s, ok := t[id.Inode]
+	return ok && s.ID.Same(id)
+}
+
+// look reads the table of sockets, settles those that have ended or have given
+// up their sockets, and returns the wanted sockets that are still there.
+func (h *hunt) look(ctx context.Context) (table, error) {
+	if len(h.queries) == 0 {
+		return nil, nil
+	}
+	now, err := listeners.Sockets(ctx, h.queries...)
+	if err != nil {
+		return nil, err
+	}
+	all, live := table{}, table{}
+	for _, s := range now {
+		all[s.ID.Inode] = s
+	}
+	for id := range h.wanted {
+		if all.has(id) {
+			live[id.Inode] = all[id.Inode]
+		}
+	}
+	for _, t := range h.targets {
+		switch {
+		case t.settled():
+		case t.pin.Exited():
+			t.ended()
+		case !t.hasAny(live) && !t.pin.Exiting():
+			t.settle(Released, "", "")
+		}
+	}
+	return live, nil
+}
+
+// chase looks for the holders of sockets that are still there though no target
+// accounts for them: workers born meanwhile, heirs. They become targets. It
+// reports whether there is a socket without any holder that may go by itself.
+func (h *hunt) chase(ctx context.Context, live table) (linger bool, err error) {
+	lost := h.unaccounted(live)
+	if len(lost) == 0 || len(h.targets) > maxTargets {
+		h.lost = time.Time{}
+		return false, nil
+	}
+	lines, err := listeners.Holders(ctx, lost)
+	if err != nil {
+		return false, err
+	}
+	for _, l := range lines {
+		if l.Owner == listeners.OwnerNone && !h.lingered() {
+			linger = true
+			continue
+		}
+		before := len(h.targets)
+		t := h.add(l, nil)
+		t.result.Found = t.result.Found || len(h.targets) > before
+	}
+	return linger, nil
+}
+
+// lingered reports whether a socket has been without a holder for long enough
+// to call it a ghost.
+func (h *hunt) lingered() bool {
+	if h.lost.IsZero() {
+		h.lost = time.Now()
+	}
+	return time.Since(h.lost) > lingerWait
+}
+
+// unaccounted returns the sockets that no target has which is still to be
+// ended, or is settled and stays.
+func (h *hunt) unaccounted(live table) []listeners.Socket {
+	left := maps.Clone(live)
+	for _, t := range h.targets {
+		if t.settled() && !t.result.Outcome.Failed() && t.result.Outcome != Ghost {
+			continue
+		}
+		for _, id := range t.sockets {
+			if left.has(id) {
+				delete(left, id.Inode)
+			}
+		}
+	}
+	return slices.Collect(maps.Values(left))
+}
+
+// late reports whether all have been killed and had their time.
+func (h *hunt) late() bool {
+	if !h.hard || time.Now().Before(h.killEnd) {
+		return false
+	}
+	if time.Since(h.graceEnd) > killWait+exitingWait {
+		return true
+	}
+	for _, t := range h.targets {
+		if !t.settled() && t.pin.Exiting() {
+			return false
+		}
+	}
+	return true
+}
+
+// giveUp settles those that are still there; err is why we stopped early.
+func (h *hunt) giveUp(err error) {
+	for _, t := range h.targets {
+		switch {
+		case t.settled():
+		case t.pin.Exited():
+			t.ended()
+		case err != nil:
+			t.settle(Interrupted, "", err.Error())
+		default:
+			why := t.pin.Obstacle()
+			t.settle(Survived, why.Cause, why.Detail)
+		}
+	}
+}
+
+// tell says once what we are waiting for.
+func (h *hunt) tell() {
+	if h.told || h.opts.Waiting == nil || time.Since(h.started) < quiet {
+		return
+	}
+	h.told = true
+	var pids []int
+	for _, t := range h.targets {
+		if !t.settled() {
+			pids = append(pids, t.holder.PID)
+		}
+	}
+	h.opts.Waiting(pids, time.Until(h.graceEnd))
+}

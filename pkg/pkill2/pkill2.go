@@ -1,0 +1,190 @@
+// Package pkill2 is the stage that ends the holders which its records name,
+// until the sockets of the records are gone. Success is the port, not the
+// process; identity is the birth, not the PID.
+//
+// It is the pipe's one barrier: it reads all records before it acts, so that
+// one grace period serves all, one process named by several records is ended
+// once, and parents go before their workers.
+package pkill2
+
+import (
+	"cmp"
+	"context"
+	"syscall"
+	"time"
+
+	"github.com/killport/killport/pkg/jsonl"
+	"github.com/killport/killport/pkg/listeners"
+	"github.com/killport/killport/pkg/pidcheck"
+)
+
+// Key is the member that the stage appends.
+const Key = "pkill2"
+
+// Options say how holders are ended.
+type Options struct {
+	Grace    time.Duration  // between terminating and killing, for all together; 0: kill at once
+	Signal   syscall.Signal // by which holders are asked to end; 0: SIGTERM
+	Via      Via
+	Override bool // end ancestors, and what serves many
+	DryRun   bool // say what would be done, and send nothing
+
+	// Waiting is told once, after a while, which PIDs are awaited and how long
+	// they have left.
+	Waiting func(pids []int, left time.Duration)
+}
+
+// DefaultGrace is how long all holders together have for ending softly.
+const DefaultGrace = 3 * time.Second
+
+// Via is the lever by which a holder is ended.
+type Via string
+
+const (
+	// ViaAuto leaves a holder alone that is managed by something which we
+	// cannot stop: it would come back, or it is not what holds the port.
+	ViaAuto Via = "auto"
+	// ViaProcess signals the process, whatever manages it.
+	ViaProcess Via = "process"
+)
+
+// Outcome is what became of a holder.
+type Outcome string
+
+// The outcomes. The port may be free after those up to gone, and is not, as
+// far as this holder is concerned, after those from ghost on.
+const (
+	Terminated Outcome = "terminated" // it has ended, softly
+	Killed     Outcome = "killed"     // it has ended by SIGKILL
+	Released   Outcome = "released"   // it has closed the socket, and is not signalled (any more)
+	Gone       Outcome = "gone"       // it had ended before we came
+	Reused     Outcome = "reused"     // it had ended, and its PID belongs to an innocent
+
+	Ghost       Outcome = "ghost"       // nobody has the socket
+	Hidden      Outcome = "hidden"      // we may not see who has it
+	Protected   Outcome = "protected"   // it must not be ended; see reason
+	Denied      Outcome = "denied"      // we lack the permission
+	Refused     Outcome = "refused"     // it cannot be proven to be the right one; see reason
+	Survived    Outcome = "survived"    // it was killed and is still there; see reason
+	Interrupted Outcome = "interrupted" // we were interrupted before it had ended
+
+	WouldTerminate Outcome = "would_terminate"
+	WouldRefuse    Outcome = "would_refuse"
+)
+
+// Known reports whether o is one of the outcomes.
+func (o Outcome) Known() bool {
+	return o.Ended() || o.Failed() || o.Ghostly() || o == Released || o == WouldTerminate
+}
+
+// Failed reports whether the holder still stands between us and the port.
+func (o Outcome) Failed() bool {
+	switch o {
+	case Hidden, Protected, Denied, Refused, Survived, Interrupted, WouldRefuse:
+		return true
+	}
+	return false
+}
+
+// Ended reports whether the holder has ended in our time.
+func (o Outcome) Ended() bool { return o == Terminated || o == Killed }
+
+// Ghostly reports whether the holder does not exist.
+func (o Outcome) Ghostly() bool { return o == Ghost || o == Gone || o == Reused }
+
+// Result is the value of the member.
+type Result struct {
+	Outcome Outcome  `json:"outcome"`
+	Signals []string `json:"signals,omitempty"` // what was sent, or would be. SIGCONT goes along with a soft one
+	Reason  string   `json:"reason,omitempty"`  // a word
+	Detail  string   `json:"detail,omitempty"`  // what there is to say about it
+	Hint    string   `json:"hint,omitempty"`    // what helps
+	TookMS  *int64   `json:"took_ms,omitempty"` // from the first signal to the end of it
+	Found   bool     `json:"found,omitempty"`   // no record named this holder: it came to light meanwhile
+}
+
+// Stage reads all records, ends their holders, and then gives the records on,
+// followed by those of holders that came to light meanwhile.
+func Stage(opts Options) jsonl.Stage {
+	opts.Signal = cmp.Or(opts.Signal, syscall.SIGTERM)
+	if opts.Signal == syscall.SIGKILL {
+		opts.Grace = 0
+	}
+	return func(ctx context.Context, seq jsonl.Seq) jsonl.Seq {
+		return func(yield func(jsonl.Record, error) bool) {
+			in := readAll(seq)
+			h := newHunt(opts)
+			defer h.close()
+			for i := range in {
+				if in[i].err == nil {
+					in[i].target = h.add(in[i].listener, in[i].managed)
+				}
+			}
+			err := h.run(ctx)
+			for _, it := range append(in, h.found()...) {
+				if !yield(it.out()) {
+					return
+				}
+			}
+			if err != nil {
+				yield(jsonl.Record{}, err)
+			}
+		}
+	}
+}
+
+// item is a place in the sequence: an error, or a record with its holder.
+type item struct {
+	record   jsonl.Record
+	err      error
+	listener listeners.Listener
+	managed  *pidcheck.Manager
+	target   *target
+}
+
+func readAll(seq jsonl.Seq) []item {
+	var in []item
+	for r, err := range seq {
+		it := item{record: r, err: err}
+		if err == nil {
+			it.listener, it.err = listeners.Parse(r)
+		}
+		if it.err == nil {
+			it.managed, it.err = manager(r)
+		}
+		in = append(in, it)
+	}
+	return in
+}
+
+// manager reads what pidcheck, or a stage of the user's, says of who manages
+// the holder.
+func manager(r jsonl.Record) (*pidcheck.Manager, error) {
+	if !r.Has(pidcheck.Key) {
+		return nil, nil
+	}
+	checked, err := r.Object(pidcheck.Key)
+	if err != nil || !checked.Has("managed_by") {
+		return nil, err
+	}
+	by, err := checked.Object("managed_by")
+	if err != nil {
+		return nil, err
+	}
+	var m pidcheck.Manager
+	return &m, by.Decode(&m)
+}
+
+func (it item) out() (jsonl.Record, error) {
+	if it.err != nil {
+		return jsonl.Record{}, it.err
+	}
+	r := it.record
+	if r.IsZero() {
+		var err error
+		if r, err = jsonl.New(it.listener); err != nil {
+			return r, err
+		}
+	}
+	return r.With(Key, it.target.result)
+}

@@ -1,0 +1,202 @@
+package pkill2
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/killport/killport/pkg/listeners"
+	"github.com/killport/killport/pkg/pidcheck"
+	"github.com/killport/killport/pkg/process"
+)
+
+// target is one holder: one process, with all the sockets that we want from it.
+type target struct {
+	holder  listeners.Listener // as it was first named
+	sockets []listeners.ID
+	pin     *process.Pin // nil once there is nothing to do with it
+	info    process.Info
+	proven  bool      // it was the right process when we came
+	asked   time.Time // when the soft signal was sent; zero: not yet
+	forced  time.Time // the same for SIGKILL
+	result  Result    // an Outcome is set once it is settled
+}
+
+func (t *target) settled() bool { return t.result.Outcome != "" }
+
+// settle says the last word about t.
+func (t *target) settle(o Outcome, reason, detail string) {
+	t.result.Outcome, t.result.Reason, t.result.Detail = o, reason, detail
+	t.result.Hint = hint(t)
+	if !t.asked.IsZero() {
+		ms := time.Since(t.asked).Milliseconds()
+		t.result.TookMS = &ms
+	}
+}
+
+// prepare pins the holder and verifies it. What cannot be ended is settled.
+func (t *target) prepare(opts Options, managed *pidcheck.Manager) {
+	switch t.holder.Owner {
+	case listeners.OwnerHidden:
+		t.settle(Hidden, "", "")
+		return
+	case listeners.OwnerNone:
+		t.settle(Ghost, "", "")
+		return
+	}
+	if err := process.Visible(); err != nil {
+		t.settle(Protected, string(process.ProtectedNamespace), err.Error())
+		return
+	}
+	pin, err := process.Open(t.holder.PID)
+	if errors.Is(err, process.ErrGone) {
+		t.settle(Gone, "", "")
+		return
+	}
+	if err != nil {
+		t.settle(Refused, "unpinnable", err.Error())
+		return
+	}
+	t.pin = pin
+	if t.info, err = pin.Inspect(); err != nil {
+		t.fail(err, "unverified")
+		return
+	}
+	if t.verify(); !t.settled() {
+		t.spare(opts, managed)
+	}
+}
+
+// verify settles t unless it is proven, now, to be the holder that was named.
+func (t *target) verify() {
+	for _, id := range t.sockets {
+		l := t.holder
+		l.Socket = id
+		state, reason, err := pidcheck.Verify(t.pin, l)
+		switch {
+		case err != nil:
+			t.fail(err, "unverified")
+		case state == pidcheck.Alive:
+			t.proven = true
+			t.result = Result{Signals: t.result.Signals, Found: t.result.Found}
+			return
+		case state == pidcheck.Zombie:
+			t.ended()
+		case state == pidcheck.Reused:
+			t.settle(Reused, "", "")
+		case state == pidcheck.Released:
+			t.settle(Released, "", "")
+		default:
+			t.settle(Refused, "unverified", reason)
+		}
+	}
+}
+
+// spare settles t if it must not be ended.
+func (t *target) spare(opts Options, managed *pidcheck.Manager) {
+	protected, err := process.Protect(t.pin, t.info)
+	switch {
+	case err != nil:
+		t.fail(err, "unverified")
+	case protected != "" && !(opts.Override && protected.Overridable()):
+		t.settle(Protected, string(protected), t.info.Name)
+	case managed != nil && opts.Via == ViaAuto:
+		t.settle(Refused, "managed", managed.Kind+" "+managed.Name)
+		if len(managed.Stop) > 0 {
+			t.result.Hint = "stop what manages it: " + strings.Join(managed.Stop, " ")
+		}
+	}
+}
+
+// fail settles t by an error of something done to it.
+func (t *target) fail(err error, reason string) {
+	switch {
+	case errors.Is(err, process.ErrGone):
+		t.ended()
+	case errors.Is(err, process.ErrDenied):
+		t.settle(Denied, "", "")
+	default:
+		t.settle(Refused, reason, err.Error())
+	}
+}
+
+// ended settles t, whose process has ended.
+func (t *target) ended() {
+	switch {
+	case !t.proven:
+		t.settle(Gone, "", "")
+	case t.forced.IsZero():
+		t.settle(Terminated, "", "")
+	default:
+		t.settle(Killed, "", "")
+	}
+}
+
+// ask sends the soft signal, if t still is what it was.
+func (t *target) ask(opts Options) {
+	if t.verify(); t.settled() {
+		return
+	}
+	t.asked = time.Now()
+	t.result.Signals = append(t.result.Signals, process.SignalName(opts.Signal))
+	if err := t.pin.Terminate(opts.Signal); err != nil {
+		t.result.Signals = nil
+		t.fail(err, "signal")
+	}
+}
+
+// force sends SIGKILL, if t still is what it was.
+func (t *target) force() {
+	if t.verify(); t.settled() {
+		return
+	}
+	t.forced = time.Now()
+	if t.asked.IsZero() {
+		t.asked = t.forced
+	}
+	t.result.Signals = append(t.result.Signals, "SIGKILL")
+	if err := t.pin.Kill(); err != nil {
+		t.fail(err, "signal")
+	}
+}
+
+// wouldDo settles t by what would be done to it.
+func (t *target) wouldDo(opts Options) {
+	switch {
+	case !t.settled():
+		if err := t.pin.MayTerminate(); err != nil {
+			t.fail(err, "signal")
+			t.wouldDo(opts)
+			return
+		}
+		t.settle(WouldTerminate, "", "")
+		t.result.Signals = []string{process.SignalName(opts.Signal)}
+	case t.result.Outcome.Failed():
+		if t.result.Reason == "" {
+			t.result.Reason = string(t.result.Outcome)
+		}
+		t.result.Outcome = WouldRefuse
+	}
+}
+
+// hasAny reports whether one of t's sockets is in the table.
+func (t *target) hasAny(live table) bool {
+	return slices.ContainsFunc(t.sockets, live.has)
+}
+
+// hint is the sentence that goes with a settled outcome.
+func hint(t *target) string {
+	switch t.result.Outcome {
+	case Hidden, Denied:
+		return fmt.Sprintf("run it as root: sudo killport %d", t.holder.LocalPort)
+	case Protected:
+		if process.Protection(t.result.Reason).Overridable() {
+			return "--override ends it all the same"
+		}
+	case Refused:
+		return fmt.Sprintf("look again: killport %d", t.holder.LocalPort)
+	}
+	return ""
+}
