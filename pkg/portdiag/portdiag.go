@@ -1,0 +1,224 @@
+// Package portdiag explains a port: is it free, who holds it, why can it not
+// be had, what helps. It only reads.
+package portdiag
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"slices"
+	"strconv"
+
+	"github.com/killport/killport/pkg/jsonl"
+	"github.com/killport/killport/pkg/listeners"
+	"github.com/killport/killport/pkg/pidcheck"
+	"github.com/killport/killport/pkg/process"
+)
+
+// Verdict is how it stands with a port.
+type Verdict string
+
+// The verdicts.
+const (
+	Free    Verdict = "free"    // it can be had
+	Held    Verdict = "held"    // somebody listens, and we know who
+	Hidden  Verdict = "hidden"  // somebody listens, and we may not see who
+	Ghost   Verdict = "ghost"   // it is listened on, and nobody has the socket
+	Blocked Verdict = "blocked" // nobody listens, and yet it cannot be had
+)
+
+// Report is the record of a port.
+type Report struct {
+	Port      uint16          `json:"port"`
+	Proto     listeners.Proto `json:"proto,omitempty"` // only if it is not TCP
+	Verdict   Verdict         `json:"verdict"`
+	Bindable  bool            `json:"bindable"`             // a bind was made, and given up
+	BindError string          `json:"bind_error,omitempty"` // or it failed: EADDRINUSE, EACCES …
+	Listeners []Listener      `json:"listeners"`
+	Findings  []Finding       `json:"findings"`
+	Unseen    []string        `json:"unseen,omitempty"` // what could not be looked at, and why
+}
+
+// Listener is a listener with what pidcheck says of its holder.
+type Listener struct {
+	listeners.Listener
+	Check pidcheck.Result `json:"pidcheck"`
+}
+
+// Cause is the word for what a finding is about.
+type Cause string
+
+// The causes.
+const (
+	CauseListener   Cause = "listener"        // a process listens
+	CauseProtected  Cause = "protected"       // and it is one that killport does not end
+	CauseHidden     Cause = "hidden"          // a process listens which we may not see
+	CauseGhost      Cause = "ghost"           // a socket listens that nobody has open
+	CauseBound      Cause = "bound"           // a socket is bound and does not listen
+	CauseConnection Cause = "connection"      // connections have the port as their local one
+	CauseTimeWait   Cause = "time_wait"       // connections have ended a moment ago
+	CausePrivileged Cause = "privileged_port" // ports this low take a privilege
+)
+
+// Severity says whether a finding stands in the way.
+type Severity string
+
+// The severities.
+const (
+	Info    Severity = "info"    // it does not
+	Warning Severity = "warning" // it does, for some programs
+	Error   Severity = "error"   // it does
+)
+
+// Finding is one reason for the verdict.
+type Finding struct {
+	Cause    Cause          `json:"cause"`
+	Severity Severity       `json:"severity"`
+	Summary  string         `json:"summary"`  // a sentence for people
+	Evidence map[string]any `json:"evidence"` // a number has its unit in its name
+	Remedy   *Remedy        `json:"remedy,omitempty"`
+}
+
+// Remedy is what helps.
+type Remedy struct {
+	Command    []string `json:"command"`
+	NeedsAdmin bool     `json:"needs_admin"`
+}
+
+// Source explains each port.
+func Source(queries ...listeners.Query) jsonl.Source {
+	return func(ctx context.Context) jsonl.Seq {
+		return func(yield func(jsonl.Record, error) bool) {
+			for _, q := range queries {
+				var r jsonl.Record
+				report, err := Diagnose(ctx, q)
+				if err == nil {
+					r, err = jsonl.New(report)
+				}
+				if !yield(r, err) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// Diagnose explains one port.
+func Diagnose(ctx context.Context, q listeners.Query) (Report, error) {
+	r := Report{Port: q.Port, Listeners: []Listener{}, Findings: []Finding{}}
+	if q.Proto != listeners.TCP {
+		r.Proto = q.Proto
+	}
+	found, err := listeners.List(ctx, q)
+	if err != nil {
+		return r, err
+	}
+	for _, l := range found {
+		r.Listeners = append(r.Listeners, Listener{Listener: l, Check: pidcheck.Check(l)})
+	}
+	r.Bindable, r.BindError = bindable(q)
+	r.Verdict = r.judge()
+	for _, l := range r.Listeners {
+		r.Findings = append(r.Findings, l.findings()...)
+	}
+	return r, r.explain(ctx, q)
+}
+
+func (r Report) judge() Verdict {
+	named := func(l Listener) bool { return l.PID != 0 }
+	hidden := func(l Listener) bool { return l.Owner == listeners.OwnerHidden }
+	switch {
+	case slices.ContainsFunc(r.Listeners, named):
+		return Held
+	case slices.ContainsFunc(r.Listeners, hidden):
+		return Hidden
+	case len(r.Listeners) > 0:
+		return Ghost
+	case r.Bindable:
+		return Free
+	}
+	return Blocked
+}
+
+// findings says what stands in the way with one listener; those on a ghost
+// take a look at the whole system.
+func (l Listener) findings() []Finding {
+	evidence := map[string]any{"addr": l.Addr(), "inode": l.Socket.Inode}
+	if l.UID != nil {
+		evidence["uid"], evidence["user"] = *l.UID, l.User
+	}
+	if l.PID == 0 {
+		if l.Owner == listeners.OwnerNone {
+			return nil
+		}
+		return []Finding{{
+			Cause: CauseHidden, Severity: Error, Evidence: evidence,
+			Summary: fmt.Sprintf("a process listens on %s which we may not see; the socket is %s's", l.Addr(), l.who()),
+			Remedy:  &Remedy{Command: []string{"sudo", "portdiag", l.port()}, NeedsAdmin: true},
+		}}
+	}
+	evidence["pid"], evidence["name"] = l.PID, l.Check.Name
+	found := []Finding{{
+		Cause: CauseListener, Severity: Error, Evidence: evidence,
+		Summary: fmt.Sprintf("%s (PID %d, %s) listens on %s", l.Check.Name, l.PID, l.who(), l.Addr()),
+		Remedy:  l.remedy(),
+	}}
+	if p := l.Check.Protected; p != "" {
+		found = append(found, l.protected(p))
+	}
+	return found
+}
+
+// remedy is how killport is asked to end the holder.
+func (l Listener) remedy() *Remedy {
+	command := []string{"killport", l.port()}
+	if l.Proto == listeners.UDP {
+		command = []string{"killport", "--udp", l.port()}
+	}
+	switch p := l.Check.Protected; {
+	case p.Overridable():
+		command = slices.Insert(command, 1, "--override")
+	case p != "":
+		return nil
+	}
+	needsAdmin := os.Geteuid() > 0 && l.UID != nil && int(*l.UID) != os.Geteuid()
+	if needsAdmin {
+		command = append([]string{"sudo"}, command...)
+	}
+	return &Remedy{Command: command, NeedsAdmin: needsAdmin}
+}
+
+// protections says why each is left alone.
+var protections = map[process.Protection]string{
+	process.ProtectedInit:      "it is the first process of the system",
+	process.ProtectedKernel:    "it is part of the kernel",
+	process.ProtectedSelf:      "it is this program",
+	process.ProtectedPipeline:  "it is at the other end of our pipe",
+	process.ProtectedNamespace: "/proc belongs to another PID namespace, and its numbers are not ours",
+	process.ProtectedAncestor:  "this program was started from it",
+	process.ProtectedShared:    "it serves more than this port",
+}
+
+func (l Listener) protected(p process.Protection) Finding {
+	f := Finding{
+		Cause: CauseProtected, Severity: Error,
+		Evidence: map[string]any{"pid": l.PID, "name": l.Check.Name, "protected": p},
+		Summary:  fmt.Sprintf("PID %d is left alone: %s", l.PID, protections[p]),
+	}
+	if p.Overridable() {
+		f.Remedy = l.remedy()
+	}
+	return f
+}
+
+func (l Listener) port() string { return strconv.Itoa(int(l.LocalPort)) }
+
+func (l Listener) who() string {
+	switch {
+	case l.User != "":
+		return l.User
+	case l.UID != nil:
+		return "uid " + strconv.FormatUint(uint64(*l.UID), 10)
+	}
+	return "somebody"
+}

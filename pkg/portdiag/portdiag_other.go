@@ -1,0 +1,14 @@
+//go:build !linux
+
+package portdiag
+
+import (
+	"context"
+	"errors"
+
+	"github.com/killport/killport/pkg/listeners"
+)
+
+func bindable(listeners.Query) (bool, string) { return false, "unsupported" }
+
+func (r *Report) explain(context.Context, listeners.Query) error { return errors.ErrUnsupported }
