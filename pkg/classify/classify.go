@@ -1,0 +1,328 @@
+// Package classify is the stage that judges: it takes what was listed and what
+// became of each holder, looks at the port again, and gives one status a port.
+package classify
+
+import (
+	"cmp"
+	"context"
+	"slices"
+
+	"github.com/killport/killport/pkg/jsonl"
+	"github.com/killport/killport/pkg/listeners"
+	"github.com/killport/killport/pkg/pidcheck"
+	"github.com/killport/killport/pkg/pkill2"
+	"github.com/killport/killport/pkg/portdiag"
+)
+
+// Status is the verdict on a port.
+type Status string
+
+// The statuses. The goal is reached with the first two.
+const (
+	Free    Status = "free"    // nobody listened, and nobody does
+	Cleaned Status = "cleaned" // somebody listened, and nobody does
+	Partial Status = "partial" // a holder could not be ended
+	Ghost   Status = "ghost"   // what still listens has no process that could be ended
+	Stuck   Status = "stuck"   // it is listened on, though everything was done
+)
+
+// Freed reports whether the port can be had.
+func (s Status) Freed() bool { return s == Free || s == Cleaned }
+
+// Judge is the table of statuses: whether the port was listened on before,
+// whether a holder could not be ended, whether one does not exist, and whether
+// the port is listened on now. It is total.
+func Judge(listed, failed, ghost, listening bool) Status {
+	switch {
+	case !listed && !listening:
+		return Free
+	case !listed:
+		return Stuck // taken while we looked
+	case !listening && !failed:
+		return Cleaned
+	case !listening:
+		return Partial
+	case failed && !ghost:
+		return Partial
+	case ghost && !failed:
+		return Ghost
+	default:
+		return Stuck // of both kinds; or taken again, or held in a way that we cannot see
+	}
+}
+
+// Result is the record of a port. The PIDs are in ascending order; 0 stands
+// for a holder that nobody could name.
+type Result struct {
+	Port           uint16           `json:"port"`
+	Proto          listeners.Proto  `json:"proto,omitempty"` // only if it is not TCP
+	Status         Status           `json:"status"`
+	Killed         []int            `json:"killed"`          // that ended
+	Failed         []int            `json:"failed"`          // that we could not or would not end
+	Ghost          []int            `json:"ghost"`           // that the kernel names, and that do not exist
+	StillListening bool             `json:"still_listening"` // now
+	RemainingPIDs  []int            `json:"remaining_pids"`  // who listens now
+	Released       []int            `json:"released,omitempty"`
+	Respawned      []Respawn        `json:"respawned,omitempty"`
+	Reason         string           `json:"reason,omitempty"` // a word
+	Hint           string           `json:"hint,omitempty"`   // what helps
+	TookMS         int64            `json:"took_ms,omitempty"`
+	Diagnostics    *portdiag.Report `json:"diagnostics,omitempty"` // of a port that is ghost or stuck
+}
+
+// Respawn is a holder that came in place of one that ended.
+type Respawn struct {
+	PID        int        `json:"pid"`
+	Name       string     `json:"name,omitempty"`
+	Supervisor Supervisor `json:"supervisor"`
+}
+
+// Supervisor is who starts holders again.
+type Supervisor struct {
+	PID  int    `json:"pid"`
+	Name string `json:"name,omitempty"`
+}
+
+// Stage reads all records and gives one result for each port that they name,
+// and for each that was asked for and that none of them named.
+func Stage(queries ...listeners.Query) jsonl.Stage {
+	return func(ctx context.Context, seq jsonl.Seq) jsonl.Seq {
+		return func(yield func(jsonl.Record, error) bool) {
+			var ports cases
+			for _, q := range queries {
+				ports.open(q)
+			}
+			for r, err := range seq {
+				if err == nil {
+					err = ports.add(r)
+				}
+				if err != nil && !yield(jsonl.Record{}, err) {
+					return
+				}
+			}
+			for _, c := range ports {
+				res, err := c.judge(ctx)
+				if err != nil {
+					if !yield(jsonl.Record{}, err) {
+						return
+					}
+					continue
+				}
+				if r, err := jsonl.New(res); !yield(r, err) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// cases are the ports that are to be judged, in the order in which they came
+// up.
+type cases []*portCase
+
+// portCase is one port, with all that was said of it.
+type portCase struct {
+	query   listeners.Query
+	holders []holder
+}
+
+// holder is one record.
+type holder struct {
+	listeners.Listener
+	outcome pkill2.Outcome
+	reason  string
+	hint    string
+	tookMS  int64
+	ppid    int // as pidcheck saw it; 0: unknown
+}
+
+func (c *cases) open(q listeners.Query) {
+	for _, known := range *c {
+		if known.query == q {
+			return
+		}
+	}
+	*c = append(*c, &portCase{query: q})
+}
+
+// add files r under every case that asks for its socket's port and address.
+func (c *cases) add(r jsonl.Record) error {
+	h, err := parse(r)
+	if err != nil {
+		return err
+	}
+	asked := false
+	for _, known := range *c {
+		if known.query.Asks(h.Listener) {
+			known.holders = append(known.holders, h)
+			asked = true
+		}
+	}
+	if !asked {
+		*c = append(*c, &portCase{query: h.Query(), holders: []holder{h}})
+	}
+	return nil
+}
+
+func parse(r jsonl.Record) (holder, error) {
+	l, err := listeners.Parse(r)
+	h := holder{Listener: l}
+	if err != nil {
+		return h, err
+	}
+	if r.Has(pidcheck.Key) {
+		checked, err := r.Object(pidcheck.Key)
+		if err != nil {
+			return h, err
+		}
+		if checked.Has("ppid") {
+			ppid, err := checked.Uint("ppid", 0, 1<<32-1)
+			if err != nil {
+				return h, err
+			}
+			h.ppid = int(ppid)
+		}
+		state, err := checked.Text("state")
+		if err != nil {
+			return h, err
+		}
+		h.outcome = untouched(pidcheck.State(state))
+	}
+	if !r.Has(pkill2.Key) {
+		h.outcome = cmp.Or(h.outcome, untouched(pidcheck.State(l.Owner)))
+		return h, nil
+	}
+	return h, h.parseOutcome(r)
+}
+
+// untouched is the outcome for a holder that no pkill2 has seen.
+func untouched(s pidcheck.State) pkill2.Outcome {
+	switch s {
+	case pidcheck.Hidden:
+		return pkill2.Hidden
+	case pidcheck.None:
+		return pkill2.Ghost
+	case pidcheck.Gone, pidcheck.Zombie:
+		return pkill2.Gone
+	case pidcheck.Reused:
+		return pkill2.Reused
+	}
+	return ""
+}
+
+func (h *holder) parseOutcome(r jsonl.Record) error {
+	done, err := r.Object(pkill2.Key)
+	if err != nil {
+		return err
+	}
+	outcome, err := done.Text("outcome")
+	if err != nil {
+		return err
+	}
+	if h.outcome = pkill2.Outcome(outcome); !h.outcome.Known() {
+		return r.Errorf("member %q is %q, which is no outcome", pkill2.Key+".outcome", outcome)
+	}
+	if h.reason, err = done.OptionalText("reason"); err != nil {
+		return err
+	}
+	if h.hint, err = done.OptionalText("hint"); err != nil {
+		return err
+	}
+	if done.Has("took_ms") {
+		ms, err := done.Uint("took_ms", 0, 1<<53)
+		if err != nil {
+			return err
+		}
+		h.tookMS = int64(ms)
+	}
+	return nil
+}
+
+// judge looks at the port now, and decides.
+func (c *portCase) judge(ctx context.Context) (Result, error) {
+	ctx = context.WithoutCancel(ctx) // an interrupted run has a verdict too
+	now, err := c.lastLook(ctx)
+	if err != nil {
+		return Result{}, err
+	}
+	res := Result{
+		Port: c.query.Port, StillListening: len(now) > 0,
+		Killed: []int{}, Failed: []int{}, Ghost: []int{}, RemainingPIDs: []int{},
+	}
+	if c.query.Proto != listeners.TCP {
+		res.Proto = c.query.Proto
+	}
+	for _, h := range c.holders {
+		c.count(&res, h, now)
+	}
+	for _, l := range now {
+		insert(&res.RemainingPIDs, l.PID)
+	}
+	res.Status = Judge(len(c.holders) > 0, len(res.Failed) > 0, len(res.Ghost) > 0, res.StillListening)
+	c.explain(&res, now)
+	if res.Status == Ghost || res.Status == Stuck {
+		report, err := portdiag.Diagnose(ctx, c.query)
+		if err != nil {
+			return res, err
+		}
+		res.Diagnostics = &report
+	}
+	return res, nil
+}
+
+// count puts a holder where it belongs.
+func (c *portCase) count(res *Result, h holder, now []listeners.Listener) {
+	switch o := h.outcome; {
+	case o.Ended():
+		insert(&res.Killed, h.PID)
+	case o == pkill2.Released:
+		insert(&res.Released, h.PID)
+	case o.Failed():
+		insert(&res.Failed, h.PID)
+	case o.Ghostly() && (len(now) == 0 || has(now, h.Socket)):
+		insert(&res.Ghost, h.PID) // else the kernel names it no more
+	}
+	res.TookMS = max(res.TookMS, h.tookMS)
+}
+
+// explain says why the goal was not reached, and what helps.
+func (c *portCase) explain(res *Result, now []listeners.Listener) {
+	if res.Status.Freed() {
+		return
+	}
+	for _, h := range c.holders {
+		if h.outcome.Failed() {
+			res.Reason, res.Hint = cmp.Or(h.reason, string(h.outcome)), h.hint
+			return
+		}
+	}
+	if res.Status == Ghost {
+		res.Reason, res.Hint = "ghost", "what may have it, and what helps: "+c.diagnose()
+		return
+	}
+	if res.Respawned = c.respawned(now); len(res.Respawned) > 0 {
+		by := res.Respawned[0].Supervisor
+		res.Reason = "respawned"
+		res.Hint = "end what starts it again: " + by.String()
+		return
+	}
+	res.Reason, res.Hint = "taken", "who has it now: "+c.diagnose()
+}
+
+// has reports whether the socket is among those that listen now.
+func has(now []listeners.Listener, id listeners.ID) bool {
+	return slices.ContainsFunc(now, func(l listeners.Listener) bool { return l.Socket.Same(id) })
+}
+
+// insert keeps pids sorted, each once.
+func insert(pids *[]int, pid int) {
+	if at, found := slices.BinarySearch(*pids, pid); !found {
+		*pids = slices.Insert(*pids, at, pid)
+	}
+}
+
+// Reached reports whether a record of this stage says that the port is free.
+func Reached(r jsonl.Record) bool {
+	status, err := r.Text("status")
+	return err == nil && Status(status).Freed()
+}

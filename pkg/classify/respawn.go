@@ -1,0 +1,108 @@
+package classify
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/killport/killport/pkg/listeners"
+	"github.com/killport/killport/pkg/process"
+)
+
+// watchTime is how long a port is watched after its holder ended, if there may
+// be a supervisor: these start a new holder within milliseconds.
+const watchTime = 100 * time.Millisecond
+
+// lastLook lists who listens now. If a holder has ended and somebody may start
+// it again, the port is watched for a while, so that it is not called free in
+// the moment between the two.
+func (c *portCase) lastLook(ctx context.Context) ([]listeners.Listener, error) {
+	end := time.Now()
+	if c.maySpawn() {
+		end = end.Add(watchTime)
+	}
+	for pause := time.Millisecond; ; pause = min(2*pause, 10*time.Millisecond) {
+		now, err := listeners.List(ctx, c.query)
+		if err != nil || len(now) > 0 || !time.Now().Before(end) {
+			return now, err
+		}
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+// maySpawn reports whether a holder has ended that had another parent than the
+// shell, or whatever, that runs us.
+func (c *portCase) maySpawn() bool {
+	for _, h := range c.holders {
+		if !h.outcome.Ended() {
+			continue
+		}
+		if ours, err := process.IsAncestor(h.ppid); err != nil || !ours || h.ppid == 1 {
+			return true
+		}
+	}
+	return false
+}
+
+// respawned returns those who listen now, on a new socket, and have the same
+// parent as a holder that ended.
+func (c *portCase) respawned(now []listeners.Listener) []Respawn {
+	ended := map[int]bool{}
+	for _, h := range c.holders {
+		if h.outcome.Ended() && h.ppid != 0 {
+			ended[h.ppid] = true
+		}
+	}
+	var out []Respawn
+	for _, l := range now {
+		info := inspect(l.PID)
+		if c.listed(l) || !ended[info.PPID] {
+			continue
+		}
+		out = append(out, Respawn{
+			PID: l.PID, Name: info.Name,
+			Supervisor: Supervisor{PID: info.PPID, Name: inspect(info.PPID).Name},
+		})
+	}
+	return out
+}
+
+// listed reports whether the socket of l was there before.
+func (c *portCase) listed(l listeners.Listener) bool {
+	for _, h := range c.holders {
+		if h.Socket.Same(l.Socket) {
+			return true
+		}
+	}
+	return false
+}
+
+// inspect returns the zero Info for a process that is gone or hidden.
+func inspect(pid int) process.Info {
+	p, err := process.Open(pid)
+	if err != nil {
+		return process.Info{}
+	}
+	defer p.Close()
+	info, _ := p.Inspect()
+	return info
+}
+
+func (s Supervisor) String() string {
+	if s.Name == "" {
+		return fmt.Sprintf("PID %d", s.PID)
+	}
+	return fmt.Sprintf("%s (PID %d)", s.Name, s.PID)
+}
+
+// diagnose is the command that says more about the port.
+func (c *portCase) diagnose() string {
+	if c.query.Proto == listeners.UDP {
+		return fmt.Sprintf("portdiag --udp %d", c.query.Port)
+	}
+	return fmt.Sprintf("portdiag %d", c.query.Port)
+}
