@@ -2,7 +2,13 @@ module github.com/killport/killport
 
 go 1.26.0
 
-require github.com/tidwall/gjson v1.20.1
+require (
+	github.com/alecthomas/kong v1.17.0
+	github.com/google/go-cmp v0.7.0
+	github.com/tidwall/gjson v1.20.1
+	golang.org/x/sys v0.49.0
+	golang.org/x/term v0.47.0
+)
 
 require (
 	github.com/tidwall/match v1.1.1 // indirect

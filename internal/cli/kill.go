@@ -1,0 +1,57 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/killport/killport/pkg/jsonl"
+	"github.com/killport/killport/pkg/pkill2"
+	"github.com/killport/killport/pkg/process"
+)
+
+// Kill are the flags of the commands that end processes.
+type Kill struct {
+	DryRun   bool          `help:"Say what would be done, and send nothing."`
+	Grace    time.Duration `default:"3s" help:"How long all holders together have for ending softly."`
+	Signal   string        `default:"TERM" help:"The soft signal: TERM, INT, HUP, QUIT; or KILL at once."`
+	Via      string        `enum:"auto,process" default:"auto" help:"auto: leave alone what is managed by something else; process: signal it all the same."`
+	Override bool          `help:"End our ancestors, and what serves many, too."`
+}
+
+// Options reads the flags.
+func (k Kill) Options(s *Session) (pkill2.Options, error) {
+	signal, err := process.ParseSignal(k.Signal)
+	if err != nil {
+		return pkill2.Options{}, fmt.Errorf("--signal: %w", err)
+	}
+	if k.Grace < 0 {
+		return pkill2.Options{}, errors.New("--grace: is negative")
+	}
+	return pkill2.Options{
+		Grace: k.Grace, Signal: signal, Via: pkill2.Via(k.Via), Override: k.Override, DryRun: k.DryRun,
+		Waiting: func(pids []int, left time.Duration) {
+			s.Note("waiting for %s to end, SIGKILL in %.1f s", joined(pids), left.Seconds())
+		},
+	}, nil
+}
+
+// Reached reports whether the holder of a record of pkill2 is out of the way.
+// A dry run always reaches its goal.
+func (k Kill) Reached(r jsonl.Record) bool {
+	if k.DryRun {
+		return true
+	}
+	done, err := r.Object(pkill2.Key)
+	if err != nil {
+		return false
+	}
+	outcome, err := done.Text("outcome")
+	o := pkill2.Outcome(outcome)
+	return err == nil && !o.Failed() && o != pkill2.Ghost
+}
+
+func joined(pids []int) string {
+	return strings.Trim(strings.ReplaceAll(fmt.Sprint(pids), " ", ", "), "[]")
+}

@@ -1,0 +1,191 @@
+// Package text says records to people: one or more lines each, for a terminal.
+// What others chose (names, addresses, command lines) cannot move the cursor
+// or run on without end.
+package text
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"unicode"
+
+	"github.com/killport/killport/pkg/classify"
+	"github.com/killport/killport/pkg/jsonl"
+	"github.com/killport/killport/pkg/listeners"
+	"github.com/killport/killport/pkg/pidcheck"
+	"github.com/killport/killport/pkg/pkill2"
+	"github.com/killport/killport/pkg/portdiag"
+)
+
+// Listener says a record of listeners: protocol, address, holder, user.
+func Listener(r jsonl.Record) string {
+	l := read[line](r)
+	return l.where() + l.who() + "\n"
+}
+
+// Checked says a record of pidcheck.
+func Checked(r jsonl.Record) string {
+	l := read[line](r)
+	s := l.where() + l.who() + " " + string(l.Check.State)
+	if l.Check.Protected != "" {
+		s += ", protected: " + string(l.Check.Protected)
+	}
+	if argv := strings.Join(l.Check.Argv, " "); argv != "" {
+		s += "  " + Safe(argv)
+	}
+	return s + "\n"
+}
+
+// Ended says a record of pkill2.
+func Ended(r jsonl.Record) string {
+	l := read[line](r)
+	done := l.Done
+	s := l.where() + l.who() + " " + strings.ReplaceAll(string(done.Outcome), "_", " ")
+	if len(done.Signals) > 0 {
+		s += " by " + strings.Join(done.Signals, ", ")
+	}
+	if done.TookMS != nil {
+		s += fmt.Sprintf(" in %d ms", *done.TookMS)
+	}
+	for _, why := range []string{done.Reason, done.Detail} {
+		if why != "" {
+			s += ": " + Safe(why)
+		}
+	}
+	return s + "\n" + indented("hint: ", done.Hint)
+}
+
+// Status says a record of classify.
+func Status(r jsonl.Record) string {
+	res := read[classify.Result](r)
+	s := fmt.Sprintf("%s %s", port(res.Port, res.Proto), res.Status)
+	for _, part := range []struct {
+		word string
+		pids []int
+	}{{"ended", res.Killed}, {"released by", res.Released}, {"not ended", res.Failed}, {"ghost", res.Ghost}} {
+		if len(part.pids) > 0 {
+			s += fmt.Sprintf(", %s %s", part.word, joined(part.pids))
+		}
+	}
+	if res.TookMS > 0 {
+		s += fmt.Sprintf(" in %d ms", res.TookMS)
+	}
+	if len(res.RemainingPIDs) > 0 {
+		s += ", still held by " + joined(res.RemainingPIDs)
+	}
+	if res.Reason != "" {
+		s += " (" + Safe(res.Reason) + ")"
+	}
+	s += "\n" + indented("hint: ", res.Hint)
+	if res.Diagnostics != nil {
+		s += findings(res.Diagnostics.Findings)
+	}
+	return s
+}
+
+// Report says a record of portdiag.
+func Report(r jsonl.Record) string {
+	report := read[portdiag.Report](r)
+	s := fmt.Sprintf("%s %s", port(report.Port, report.Proto), report.Verdict)
+	if report.Verdict == portdiag.Blocked {
+		s += ": bind says " + Safe(report.BindError)
+	}
+	s += "\n" + findings(report.Findings)
+	for _, unseen := range report.Unseen {
+		s += indented("could not look: ", unseen)
+	}
+	return s
+}
+
+func findings(found []portdiag.Finding) string {
+	var s string
+	for _, f := range found {
+		s += indented(string(f.Cause)+": ", f.Summary)
+		if f.Remedy != nil {
+			s += indented("  ", strings.Join(f.Remedy.Command, " "))
+		}
+	}
+	return s
+}
+
+// line is what the records of the first three stages have in common.
+type line struct {
+	listeners.Listener
+	Check pidcheck.Result `json:"pidcheck"`
+	Done  pkill2.Result   `json:"pkill2"`
+}
+
+// where and who are columns.
+func (l line) where() string {
+	return fmt.Sprintf("%-3s  %-21s  ", Safe(string(l.Proto)), Safe(l.Addr()))
+}
+
+func (l line) who() string {
+	switch l.Owner {
+	case listeners.OwnerHidden:
+		return "hidden, of " + Safe(l.User)
+	case listeners.OwnerNone:
+		return "nobody: a ghost"
+	}
+	name := l.Check.Name
+	if name == "" {
+		name = l.User
+	}
+	return strconv.Itoa(l.PID) + " " + Safe(name)
+}
+
+// read is for showing: what does not fit is left out.
+func read[T any](r jsonl.Record) T {
+	var v T
+	_ = r.Decode(&v)
+	return v
+}
+
+func port(number uint16, proto listeners.Proto) string {
+	if proto == "" {
+		proto = listeners.TCP
+	}
+	return fmt.Sprintf("%s port %d:", Safe(string(proto)), number)
+}
+
+func joined(pids []int) string {
+	var words []string
+	for _, pid := range pids {
+		if pid == 0 {
+			words = append(words, "somebody unseen")
+			continue
+		}
+		words = append(words, "PID "+strconv.Itoa(pid))
+	}
+	return strings.Join(words, ", ")
+}
+
+func indented(label, words string) string {
+	if words == "" {
+		return ""
+	}
+	return "  " + label + Safe(words) + "\n"
+}
+
+// width bounds, in characters, what Safe lets through.
+const width = 200
+
+// Safe makes characters that are not printable visible (\x1b, \u202e), and
+// shortens what is too long.
+func Safe(s string) string {
+	var b strings.Builder
+	n := 0
+	for _, c := range s {
+		if n++; n > width {
+			b.WriteRune('…')
+			break
+		}
+		if unicode.IsPrint(c) {
+			b.WriteRune(c)
+			continue
+		}
+		quoted := strconv.QuoteRuneToASCII(c)
+		b.WriteString(quoted[1 : len(quoted)-1])
+	}
+	return b.String()
+}
