@@ -87,7 +87,7 @@ func Write(w io.Writer, seq Seq, report func(error)) error {
 		}
 		line = append(append(line[:0], r.raw...), '\n')
 		if _, err := w.Write(line); err != nil {
-			return fmt.Errorf("write: %w", err)
+			return err
 		}
 	}
 	return nil
