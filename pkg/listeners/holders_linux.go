@@ -1,13 +1,13 @@
 package listeners
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"os"
 	"runtime"
 	"slices"
 	"strconv"
-
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -225,7 +225,7 @@ func lookEverywhere(pid int, want map[uint64]bool) (map[uint64]bool, error) {
 				seen[inode] = true
 			}
 			if link == "anon_inode:[io_uring]" {
-				registered(dir+"/fdinfo/"+fd, want, seen)
+				denied = errors.Join(denied, registered(dir+"/fdinfo/"+fd, want, seen))
 			}
 		})
 		denied = errors.Join(denied, err)
@@ -233,19 +233,27 @@ func lookEverywhere(pid int, want map[uint64]bool) (map[uint64]bool, error) {
 	return seen, denied
 }
 
-// registered adds the wanted sockets among an io_uring's files to seen.
-func registered(fdinfo string, want, seen map[uint64]bool) {
-	f, err := os.Open(fdinfo)
-	if err != nil {
-		return
+// registered adds the wanted sockets among an io_uring's files to seen. Of a
+// busy ring the kernel shows nothing: it only tries the lock
+// (io_uring_show_fdinfo, io_uring/fdinfo.c). After some tries that counts as
+// hidden.
+func registered(fdinfo string, want, seen map[uint64]bool) error {
+	const tries = 200
+	var files []uint64
+	err := procfs.ErrRingBusy
+	for try := 0; try < tries && errors.Is(err, procfs.ErrRingBusy); try++ {
+		var b []byte
+		if b, err = os.ReadFile(fdinfo); err != nil {
+			return unlessGone(err)
+		}
+		files, err = procfs.ParseIOUringFiles(bytes.NewReader(b))
 	}
-	defer f.Close()
-	files, _ := procfs.ParseIOUringFiles(f)
 	for _, inode := range files {
 		if want[inode] {
 			seen[inode] = true
 		}
 	}
+	return err
 }
 
 // readFDs gives yield each descriptor in a directory of /proc with what it

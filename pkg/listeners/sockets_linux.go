@@ -137,7 +137,11 @@ func dumpFamily(ctx context.Context, fd int, req inetdiag.Request, yield func(in
 	const tries = 8
 	for try := 1; ; try++ {
 		var found []inetdiag.Socket
-		err := dumpOnce(fd, req, func(s inetdiag.Socket) { found = append(found, s) })
+		err := dumpOnce(fd, req, func(s inetdiag.Socket) {
+			if req.Matches(s) { // the kernel gives every socket that is bound only, whatever its port
+				found = append(found, s)
+			}
+		})
 		if errors.Is(err, inetdiag.ErrInterrupted) && try < tries && ctx.Err() == nil {
 			continue
 		}
