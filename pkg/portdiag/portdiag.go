@@ -181,11 +181,16 @@ func (l Listener) remedy() *Remedy {
 	case p != "":
 		return nil
 	}
-	needsAdmin := os.Geteuid() > 0 && l.UID != nil && int(*l.UID) != os.Geteuid()
+	needsAdmin := l.UID != nil && foreign(*l.UID)
 	if needsAdmin {
 		command = append([]string{"sudo"}, command...)
 	}
 	return &Remedy{Command: command, NeedsAdmin: needsAdmin}
+}
+
+// foreign reports whether it takes root to act on what belongs to uid.
+func foreign(uid uint32) bool {
+	return os.Geteuid() > 0 && int(uid) != os.Geteuid()
 }
 
 // protections says why each is left alone.

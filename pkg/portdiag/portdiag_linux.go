@@ -97,7 +97,7 @@ func (r *Report) sockets(ctx context.Context, q listeners.Query) error {
 	var bound, waiting, open []inetdiag.Socket
 	err := listeners.Dump(ctx, unix.IPPROTO_TCP, all&^(1<<inetdiag.StateListen), q.Port, func(s inetdiag.Socket) {
 		switch s.State {
-		case inetdiag.StateBoundInactive:
+		case inetdiag.StateClose: // as the kernel calls those of BoundInactive
 			bound = append(bound, s)
 		case inetdiag.StateTimeWait:
 			waiting = append(waiting, s)
@@ -131,7 +131,7 @@ func boundFinding(ctx context.Context, s inetdiag.Socket, severity Severity) Fin
 		Evidence: map[string]any{"addr": s.Local.String(), "uid": s.UID, "inode": s.Inode, "pids": pids},
 		Summary:  fmt.Sprintf("%s is bound, and nobody listens on it: %s", s.Local, people(pids)),
 	}
-	f.Remedy = end(pids)
+	f.Remedy = end(pids, s.UID)
 	return f
 }
 
@@ -147,8 +147,8 @@ func connectionFinding(ctx context.Context, open []inetdiag.Socket, severity Sev
 	return Finding{
 		Cause: CauseConnection, Severity: severity,
 		Evidence: map[string]any{"count": len(open), "remotes": remotes, "pids": pids},
-		Summary:  fmt.Sprintf("%d connections have it as their local port: %s", len(open), people(pids)),
-		Remedy:   end(pids),
+		Summary:  fmt.Sprintf("%s as local port: %s", count(len(open), "connection has it", "connections have it"), people(pids)),
+		Remedy:   end(pids, open[0].UID),
 	}
 }
 
@@ -162,11 +162,12 @@ func timeWaitFinding(q listeners.Query, waiting []inetdiag.Socket) Finding {
 	f := Finding{
 		Cause: CauseTimeWait, Severity: Info,
 		Evidence: map[string]any{"count": len(waiting), "clears_in_ms": longest.Milliseconds()},
-		Summary:  fmt.Sprintf("%d connections in TIME_WAIT, which do not stand in the way of a server that sets SO_REUSEADDR", len(waiting)),
+		Summary:  count(len(waiting), "connection", "connections") + " in TIME_WAIT, in the way of no server that sets SO_REUSEADDR",
 	}
 	if bind(q, false) != nil {
 		f.Severity = Warning
-		f.Summary = fmt.Sprintf("%d connections in TIME_WAIT for another %.0f s: until then a server must set SO_REUSEADDR, or it cannot have the port", len(waiting), longest.Seconds())
+		f.Summary = fmt.Sprintf("%s in TIME_WAIT for another %.0f s: until then a server must set SO_REUSEADDR, or it cannot have the port",
+			count(len(waiting), "connection", "connections"), longest.Seconds())
 	}
 	return f
 }
@@ -183,6 +184,13 @@ func holdersOf(ctx context.Context, s inetdiag.Socket) []int {
 		}
 	}
 	return pids
+}
+
+func count(n int, one, many string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return strconv.Itoa(n) + " " + many
 }
 
 func people(pids []int) string {
@@ -209,12 +217,18 @@ func name(pid int) string {
 	return info.Name
 }
 
-// end is the remedy for what one process holds and killport does not end.
-func end(pids []int) *Remedy {
+// end is the remedy for what one process, of a user, holds and killport does
+// not end.
+func end(pids []int, uid uint32) *Remedy {
 	if len(pids) != 1 {
 		return nil
 	}
-	return &Remedy{Command: []string{"kill", strconv.Itoa(pids[0])}, NeedsAdmin: false}
+	command := []string{"kill", strconv.Itoa(pids[0])}
+	needsAdmin := foreign(uid)
+	if needsAdmin {
+		command = append([]string{"sudo"}, command...)
+	}
+	return &Remedy{Command: command, NeedsAdmin: needsAdmin}
 }
 
 // privileged: ports below net.ipv4.ip_unprivileged_port_start, for IPv6 too,
@@ -261,7 +275,7 @@ func (r *Report) ghost() Finding {
 	both := slices.Compact(slices.Sorted(slices.Values(append(slices.Clone(inflight), rings...))))
 	if len(both) > 0 {
 		f.Summary += "; it may be with " + people(both)
-		f.Remedy = end(both)
+		f.Remedy = end(both, 0)
 	}
 	return f
 }
