@@ -173,7 +173,7 @@ func writeText(w io.Writer, seq jsonl.Seq, text func(jsonl.Record) string, repor
 			continue
 		}
 		if _, err := io.WriteString(w, text(r)); err != nil {
-			return fmt.Errorf("write: %w", err)
+			return err
 		}
 	}
 	return nil

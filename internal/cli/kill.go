@@ -6,6 +6,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/alecthomas/kong"
+
 	"github.com/killport/killport/pkg/jsonl"
 	"github.com/killport/killport/pkg/pkill2"
 	"github.com/killport/killport/pkg/process"
@@ -13,12 +15,28 @@ import (
 
 // Kill are the flags of the commands that end processes.
 type Kill struct {
-	DryRun   bool          `help:"Say what would be done, and send nothing."`
+	DryRun   oneWay        `help:"Say what would be done, and send nothing."`
 	Grace    time.Duration `default:"3s" help:"How long all holders together have for ending softly."`
 	Signal   string        `default:"TERM" help:"The soft signal: TERM, INT, HUP, QUIT; or KILL at once."`
 	Via      string        `enum:"auto,process" default:"auto" help:"auto: leave alone what is managed by something else; process: signal it all the same."`
 	Override bool          `help:"End our ancestors, and what serves many, too."`
 }
+
+// oneWay is a flag that nothing after it takes back: --dry-run=false is an
+// error, so that who allows "killport --dry-run" allows no kill.
+type oneWay bool
+
+// Decode implements kong.MapperValue.
+func (o *oneWay) Decode(ctx *kong.DecodeContext) error {
+	if ctx.Scan.Peek().Type == kong.FlagValueToken {
+		return errors.New("takes no value")
+	}
+	*o = true
+	return nil
+}
+
+// IsBool implements kong.BoolMapperValue.
+func (o *oneWay) IsBool() bool { return true }
 
 // Options reads the flags.
 func (k Kill) Options(s *Session) (pkill2.Options, error) {
@@ -30,7 +48,7 @@ func (k Kill) Options(s *Session) (pkill2.Options, error) {
 		return pkill2.Options{}, errors.New("--grace: is negative")
 	}
 	return pkill2.Options{
-		Grace: k.Grace, Signal: signal, Via: pkill2.Via(k.Via), Override: k.Override, DryRun: k.DryRun,
+		Grace: k.Grace, Signal: signal, Via: pkill2.Via(k.Via), Override: k.Override, DryRun: bool(k.DryRun),
 		Waiting: func(pids []int, left time.Duration) {
 			s.Note("waiting for %s to end, SIGKILL in %.1f s", joined(pids), left.Seconds())
 		},

@@ -40,72 +40,75 @@ func Checked(r jsonl.Record) string {
 func Ended(r jsonl.Record) string {
 	l := read[line](r)
 	done := l.Done
-	s := l.where() + l.who() + " " + strings.ReplaceAll(string(done.Outcome), "_", " ")
+	var s strings.Builder
+	s.WriteString(l.where() + l.who() + " " + strings.ReplaceAll(string(done.Outcome), "_", " "))
 	if len(done.Signals) > 0 {
-		s += " by " + strings.Join(done.Signals, ", ")
+		s.WriteString(" by " + strings.Join(done.Signals, ", "))
 	}
 	if done.TookMS != nil {
-		s += fmt.Sprintf(" in %d ms", *done.TookMS)
+		fmt.Fprintf(&s, " in %d ms", *done.TookMS)
 	}
 	for _, why := range []string{done.Reason, done.Detail} {
 		if why != "" {
-			s += ": " + Safe(why)
+			s.WriteString(": " + Safe(why))
 		}
 	}
-	return s + "\n" + indented("hint: ", done.Hint)
+	return s.String() + "\n" + indented("hint: ", done.Hint)
 }
 
 // Status says a record of classify.
 func Status(r jsonl.Record) string {
 	res := read[classify.Result](r)
-	s := fmt.Sprintf("%s %s", port(res.Port, res.Proto), res.Status)
+	var s strings.Builder
+	fmt.Fprintf(&s, "%s %s", port(res.Port, res.Proto), res.Status)
 	for _, part := range []struct {
 		word string
 		pids []int
 	}{{"ended", res.Killed}, {"released by", res.Released}, {"not ended", res.Failed}, {"ghost", res.Ghost}} {
 		if len(part.pids) > 0 {
-			s += fmt.Sprintf(", %s %s", part.word, joined(part.pids))
+			fmt.Fprintf(&s, ", %s %s", part.word, joined(part.pids))
 		}
 	}
 	if res.TookMS > 0 {
-		s += fmt.Sprintf(" in %d ms", res.TookMS)
+		fmt.Fprintf(&s, " in %d ms", res.TookMS)
 	}
 	if len(res.RemainingPIDs) > 0 {
-		s += ", still held by " + joined(res.RemainingPIDs)
+		s.WriteString(", still held by " + joined(res.RemainingPIDs))
 	}
 	if res.Reason != "" {
-		s += " (" + Safe(res.Reason) + ")"
+		s.WriteString(" (" + Safe(res.Reason) + ")")
 	}
-	s += "\n" + indented("hint: ", res.Hint)
+	s.WriteString("\n" + indented("hint: ", res.Hint))
 	if res.Diagnostics != nil {
-		s += findings(res.Diagnostics.Findings)
+		s.WriteString(findings(res.Diagnostics.Findings))
 	}
-	return s
+	return s.String()
 }
 
 // Report says a record of portdiag.
 func Report(r jsonl.Record) string {
 	report := read[portdiag.Report](r)
-	s := fmt.Sprintf("%s %s", port(report.Port, report.Proto), report.Verdict)
+	var s strings.Builder
+	fmt.Fprintf(&s, "%s %s", port(report.Port, report.Proto), report.Verdict)
 	if report.Verdict == portdiag.Blocked {
-		s += ": bind says " + Safe(report.BindError)
+		s.WriteString(": bind says " + Safe(report.BindError))
 	}
-	s += "\n" + findings(report.Findings)
+	s.WriteString("\n" + findings(report.Findings))
 	for _, unseen := range report.Unseen {
-		s += indented("could not look: ", unseen)
+		s.WriteString(indented("could not look: ", unseen))
 	}
-	return s
+	return s.String()
 }
 
 func findings(found []portdiag.Finding) string {
-	var s string
+	var s strings.Builder
 	for _, f := range found {
-		s += indented(string(f.Cause)+": ", f.Summary)
+		s.WriteString(indented(string(f.Cause)+": ", f.Summary))
 		if f.Remedy != nil {
-			s += indented("  ", strings.Join(f.Remedy.Command, " "))
+			s.WriteString(indented("  ", strings.Join(f.Remedy.Command, " ")))
 		}
 	}
-	return s
+	return s.String()
 }
 
 // line is what the records of the first three stages have in common.
