@@ -1,0 +1,153 @@
+package main
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"time"
+)
+
+type mode struct {
+	name  string
+	flags string // those that it knows beside everyFlag
+	about string
+	play  func(*call) error
+}
+
+const everyFlag = "life leash port-file"
+
+// modes is a function, since the modes that start others look them up.
+func modes() []mode {
+	return []mode{
+		{"serve", "mptcp http v6only same-port reuseport", "listens on every ADDR", serve},
+		{"udp", "", "has UDP sockets bound to every ADDR", udp},
+		{"both", "", "has TCP and UDP on one port number", both},
+		{"ignore-term", "mptcp http", "serves, and ignores SIGTERM, SIGINT and SIGHUP", ignoreTerm},
+		{"block-term", "", "listens with these three in its signal mask (SigBlk); where that cannot be, ignores them", blockTerm},
+		{"slow", "for mark mptcp http", "on SIGTERM cleans up for 1s, still listening, marks \"clean\", exits", slow},
+		{"drain", "for mark mptcp http", "on SIGTERM closes the listener, serves on for 2s, marks \"drained\", exits", drain},
+		{"stopped", "mark", "stops itself once ready; on SIGTERM marks \"handled\", exits", stopped},
+		{"reuseport", "n parent-holds", "3 processes with own SO_REUSEPORT sockets on one port", reuseport},
+		{"prefork", "n stubborn orphan-on-kill", "a master listens, 3 workers inherit the socket and are replaced when they die", prefork},
+		{"orphan", "", "a child inherits the socket, its parent prints the line and exits 0", orphan},
+		{"respawn", "", "a supervisor, which holds nothing, starts its server again on the same port when it dies", respawn},
+		{"client", "local-port", "has an outgoing connection to ADDR, or to a peer of its own", client},
+		{"timewait", "stay", "leaves the port in TIME_WAIT and exits 0", timeWait},
+		{"bound", "", "has bound the port without SO_REUSEADDR, and does not listen", bound},
+		{"connected", "", "has no listener any more, but a connection that it accepted without SO_REUSEADDR", connected},
+		{"two", "", "one port on 127.0.0.1 and on 127.0.0.2, by two processes", two},
+		{"thread-fds", "", "a thread with an fd table of its own has the listener, the leader has not", threadFDs},
+		{"leader-gone", "", "the thread group leader has exited (state Z), another thread goes on listening", leaderGone},
+		{"clone-files", "", "two processes share one fd table", cloneFiles},
+		{"vfork", "", "a parent suspended in vfork (state D) and its child both have the listener", vfork},
+		{"scm", "cycle outlive", "a listener in flight over a unix socket, nobody has it open", scm},
+		{"iouring", "accept", "a listener that only an io_uring has, as a fixed file", ioUring},
+		{"hostile-name", "comm argv argv-bytes exe", "serves under a comm, an argv, an exe of your choice (each Go-escaped)", hostileName},
+		{"memory", "bytes", "serves, having touched 1 GiB, which takes time to tear down", memory},
+		{"many", "n idle-fds", "1000 listeners in one process, each on a port of its own", many},
+		{"threads", "n", "serves, and has 500 threads", threads},
+		{"run-holding", "", "ADDR -- CMD ARG...: listens on ADDR, runs CMD ({port} in ARG is the port), exits as it does", runHolding},
+		{"churn", "n for", "starts and reaps processes, 4 at a time, for 10s", churn},
+		{"sleep", "", "holds nothing", sleep},
+		{"worker", "http", "(started by others) serves the listener that it has as fd 3", worker},
+		{"noop", "", "(started by others) exits", noop},
+	}
+}
+
+func modeNamed(name string) (mode, bool) {
+	all := modes()
+	i := slices.IndexFunc(all, func(m mode) bool { return m.name == name })
+	if i < 0 {
+		return mode{}, false
+	}
+	return all[i], true
+}
+
+func help(w io.Writer) error {
+	var b strings.Builder
+	b.WriteString("zoo MODE [flags] [ADDR...]\n\nmodes:\n")
+	for _, m := range modes() {
+		fmt.Fprintf(&b, "  %-13s %s\n", m.name, m.about)
+		if m.flags != "" {
+			fmt.Fprintf(&b, "  %-13s --%s\n", "", strings.ReplaceAll(m.flags, " ", " --"))
+		}
+	}
+	b.WriteString("\nflags:\n")
+	f := new(call).flagSet()
+	f.SetOutput(&b)
+	f.PrintDefaults()
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+// A call is one run of a mode.
+type call struct {
+	args   []string // what follows the flags
+	stdout io.Writer
+	over   time.Time
+
+	life, lasting                                                 time.Duration
+	n, localPort, idleFDs, argvBytes                              int
+	bytes                                                         int64
+	portFile, markFile, exe                                       string
+	comm, argv                                                    list
+	leash, mptcp, http, v6only, samePort, reusePort               bool
+	parentHolds, stubborn, orphans, stay, cycle, outlive, accepts bool
+}
+
+// A list is a flag that may be given several times.
+type list []string
+
+func (l *list) String() string     { return strings.Join(*l, " ") }
+func (l *list) Set(s string) error { *l = append(*l, s); return nil }
+
+func (c *call) flagSet() *flag.FlagSet {
+	f := flag.NewFlagSet("zoo", flag.ContinueOnError)
+	f.DurationVar(&c.life, "life", 2*time.Minute, "end after this `time`, whatever happens")
+	f.BoolVar(&c.leash, "leash", false, "end when stdin does")
+	f.StringVar(&c.portFile, "port-file", "", "write the port to this `file`")
+	f.DurationVar(&c.lasting, "for", 0, "how `long`, if not as the mode says")
+	f.StringVar(&c.markFile, "mark", "", "write the mode's word to this `file` when its clean-up is done")
+	f.IntVar(&c.n, "n", 0, "how `many`, if not as the mode says")
+	f.BoolVar(&c.mptcp, "mptcp", false, "listen on MPTCP, as Go servers do by default since 1.24")
+	f.BoolVar(&c.http, "http", false, "answer HTTP requests with 200 instead of echoing bytes")
+	f.BoolVar(&c.v6only, "v6only", false, "leave IPv4 out of [::]")
+	f.BoolVar(&c.samePort, "same-port", false, "give every ADDR the port of the first")
+	f.BoolVar(&c.reusePort, "reuseport", false, "set SO_REUSEPORT")
+	f.BoolVar(&c.parentHolds, "parent-holds", false, "the parent is in the SO_REUSEPORT group as well")
+	f.BoolVar(&c.stubborn, "stubborn", false, "the master ignores SIGTERM")
+	f.BoolVar(&c.orphans, "orphan-on-kill", true, "workers outlive a master that is killed")
+	f.IntVar(&c.localPort, "local-port", 0, "connect from this `port`")
+	f.BoolVar(&c.stay, "stay", false, "do not exit")
+	f.BoolVar(&c.cycle, "cycle", false, "put the unix sockets in flight as well: the kernel's garbage collector ends the listener")
+	f.BoolVar(&c.outlive, "outlive", false, "likewise, and leave it to whoever next closes a unix socket to start the collector")
+	f.BoolVar(&c.accepts, "accept", false, "have an accept request pending")
+	f.Var(&c.comm, "comm", "`name` for PR_SET_NAME, at most 15 bytes")
+	f.Var(&c.argv, "argv", "an `argument` of the falsified command line, argv[0] first; repeat it")
+	f.IntVar(&c.argvBytes, "argv-bytes", 0, "make the command line this `long`, at most 6 MiB")
+	f.StringVar(&c.exe, "exe", "", "run as a copy of zoo at this `path`, which is left behind")
+	f.Int64Var(&c.bytes, "bytes", 1<<30, "how much `memory` to touch")
+	f.IntVar(&c.idleFDs, "idle-fds", 0, "open so `many` sockets that do not listen")
+	return f
+}
+
+func parse(m mode, args []string) (*call, error) {
+	c := new(call)
+	f := c.flagSet()
+	f.SetOutput(io.Discard)
+	if err := f.Parse(args); err != nil {
+		return nil, err
+	}
+	var errs []error
+	known := strings.Fields(everyFlag + " " + m.flags)
+	f.Visit(func(f *flag.Flag) {
+		if !slices.Contains(known, f.Name) {
+			errs = append(errs, fmt.Errorf("flag --%s is not for this mode", f.Name))
+		}
+	})
+	c.args = f.Args()
+	return c, errors.Join(errs...)
+}
