@@ -20,6 +20,7 @@ type Kill struct {
 	Signal   string        `default:"TERM" help:"The soft signal: TERM, INT, HUP, QUIT; or KILL at once."`
 	Via      string        `enum:"auto,process" default:"auto" help:"auto: leave alone what is managed by something else; process: signal it all the same."`
 	Override bool          `help:"End our ancestors, and what serves many, too."`
+	Ghosts   bool          `name:"close-ghosts" help:"Have the kernel close sockets that nobody has (takes root). A program that has one in flight may run at full CPU afterwards."`
 }
 
 // oneWay is a flag that nothing after it takes back: --dry-run=false is an
@@ -48,7 +49,7 @@ func (k Kill) Options(s *Session) (pkill2.Options, error) {
 		return pkill2.Options{}, errors.New("--grace: is negative")
 	}
 	return pkill2.Options{
-		Grace: k.Grace, Signal: signal, Via: pkill2.Via(k.Via), Override: k.Override, DryRun: bool(k.DryRun),
+		Grace: k.Grace, Signal: signal, Via: pkill2.Via(k.Via), Override: k.Override, Ghosts: pkill2.Ghosts(k.Ghosts), DryRun: bool(k.DryRun),
 		Waiting: func(pids []int, left time.Duration) {
 			s.Note("waiting for %s to end, SIGKILL in %.1f s", joined(pids), left.Seconds())
 		},

@@ -61,19 +61,23 @@ func Status(r jsonl.Record) string {
 	res := read[classify.Result](r)
 	var s strings.Builder
 	fmt.Fprintf(&s, "%s %s", port(res.Port, res.Proto), res.Status)
+	nobody := "somebody unseen"
+	if len(res.Ghost) > 0 {
+		nobody = "no process"
+	}
 	for _, part := range []struct {
 		word string
 		pids []int
 	}{{"ended", res.Killed}, {"released by", res.Released}, {"not ended", res.Failed}, {"ghost", res.Ghost}} {
 		if len(part.pids) > 0 {
-			fmt.Fprintf(&s, ", %s %s", part.word, joined(part.pids))
+			fmt.Fprintf(&s, ", %s %s", part.word, joined(part.pids, nobody))
 		}
 	}
 	if res.TookMS > 0 {
 		fmt.Fprintf(&s, " in %d ms", res.TookMS)
 	}
 	if len(res.RemainingPIDs) > 0 {
-		s.WriteString(", still held by " + joined(res.RemainingPIDs))
+		s.WriteString(", still held by " + joined(res.RemainingPIDs, nobody))
 	}
 	if res.Reason != "" {
 		s.WriteString(" (" + Safe(res.Reason) + ")")
@@ -151,11 +155,12 @@ func port(number uint16, proto listeners.Proto) string {
 	return fmt.Sprintf("%s port %d:", Safe(string(proto)), number)
 }
 
-func joined(pids []int) string {
+// joined says PIDs; zero is who PID 0 is.
+func joined(pids []int, zero string) string {
 	var words []string
 	for _, pid := range pids {
 		if pid == 0 {
-			words = append(words, "somebody unseen")
+			words = append(words, zero)
 			continue
 		}
 		words = append(words, "PID "+strconv.Itoa(pid))

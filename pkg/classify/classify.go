@@ -291,14 +291,10 @@ func (c *portCase) explain(res *Result, now []listeners.Listener) {
 		return
 	}
 	for _, h := range c.holders {
-		if h.outcome.Failed() {
+		if h.outcome.Failed() || res.Status == Ghost && h.outcome == pkill2.Ghost {
 			res.Reason, res.Hint = cmp.Or(h.reason, string(h.outcome)), h.hint
 			return
 		}
-	}
-	if res.Status == Ghost {
-		res.Reason, res.Hint = "ghost", "what may have it, and what helps: "+c.diagnose()
-		return
 	}
 	if res.Respawned = c.respawned(now); len(res.Respawned) > 0 {
 		by := res.Respawned[0].Supervisor

@@ -5,6 +5,7 @@ package listeners
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"os/user"
@@ -151,6 +152,29 @@ func Holders(ctx context.Context, found []Socket) ([]Listener, error) { return h
 // Holds reports whether the pinned process has one of the sockets open. An
 // error means that we may not look.
 func Holds(p *process.Pin, ids ...ID) (bool, error) { return holds(p, ids) }
+
+// CloseGhost closes the socket of l in the kernel, if there is provably nobody
+// who has it. It takes root. Whether the socket is gone then, the table says.
+func CloseGhost(ctx context.Context, l Listener) error {
+	found, err := Sockets(ctx, l.Query())
+	if err != nil {
+		return err
+	}
+	found = slices.DeleteFunc(found, func(s Socket) bool { return !s.ID.Same(l.Socket) })
+	lines, err := Holders(ctx, found)
+	if err != nil {
+		return err
+	}
+	for i, line := range lines {
+		if line.Owner != OwnerNone {
+			return errors.New("somebody has it")
+		}
+		if err := closeSocket(ctx, found[i]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
 
 // Source lists, once.
 func Source(queries ...Query) jsonl.Source {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/netip"
 	"os"
@@ -118,9 +117,9 @@ func zoned(s inetdiag.Socket) netip.Addr {
 // and IPv6, that is in one of the states (a mask of 1<<state) and has the
 // local port; port 0 means every port.
 func Dump(ctx context.Context, protocol uint8, states uint32, port uint16, yield func(inetdiag.Socket)) error {
-	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_SOCK_DIAG)
+	fd, err := openDiag()
 	if err != nil {
-		return os.NewSyscallError("socket(NETLINK_SOCK_DIAG)", err)
+		return err
 	}
 	defer unix.Close(fd)
 	for i, family := range []uint8{unix.AF_INET, unix.AF_INET6} {
@@ -132,12 +131,17 @@ func Dump(ctx context.Context, protocol uint8, states uint32, port uint16, yield
 	return nil
 }
 
+func openDiag() (fd int, err error) {
+	fd, err = unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_SOCK_DIAG)
+	return fd, os.NewSyscallError("socket(NETLINK_SOCK_DIAG)", err)
+}
+
 // dumpFamily repeats a dump that the kernel says it could not make in one go.
 func dumpFamily(ctx context.Context, fd int, req inetdiag.Request, yield func(inetdiag.Socket)) error {
 	const tries = 8
 	for try := 1; ; try++ {
 		var found []inetdiag.Socket
-		err := dumpOnce(fd, req, func(s inetdiag.Socket) {
+		err := ask(fd, req.Marshal(), func(s inetdiag.Socket) {
 			if req.Matches(s) { // the kernel gives every socket that is bound only, whatever its port
 				found = append(found, s)
 			}
@@ -155,11 +159,11 @@ func dumpFamily(ctx context.Context, fd int, req inetdiag.Request, yield func(in
 	}
 }
 
-// dumpOnce sends the request and reads datagrams until the kernel says that
-// the dump is done. The kernel fills them up to the size of the buffer that it
-// is given, 32 KiB at most (netlink_dump, net/netlink/af_netlink.c).
-func dumpOnce(fd int, req inetdiag.Request, yield func(inetdiag.Socket)) error {
-	if err := eintr(func() error { return unix.Sendto(fd, req.Marshal(), 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}) }); err != nil {
+// ask sends a request and reads datagrams until the answer is done. The kernel
+// fills them up to the size of the buffer that it is given, 32 KiB at most
+// (netlink_dump, net/netlink/af_netlink.c).
+func ask(fd int, request []byte, yield func(inetdiag.Socket)) error {
+	if err := eintr(func() error { return unix.Sendto(fd, request, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}) }); err != nil {
 		return os.NewSyscallError("sendto", err)
 	}
 	buf := make([]byte, 32<<10)
@@ -169,9 +173,6 @@ func dumpOnce(fd int, req inetdiag.Request, yield func(inetdiag.Socket)) error {
 		err := eintr(func() (err error) { n, _, err = unix.Recvfrom(fd, buf, 0); return err })
 		if err != nil {
 			return os.NewSyscallError("recvfrom", err)
-		}
-		if n == 0 {
-			return io.ErrUnexpectedEOF
 		}
 		done, err := inetdiag.Parse(buf[:n], yield)
 		switch {
@@ -184,6 +185,32 @@ func dumpOnce(fd int, req inetdiag.Request, yield func(inetdiag.Socket)) error {
 			return interrupted
 		}
 	}
+}
+
+// closeSocket closes a listening socket in the kernel, whoever has it
+// (SOCK_DESTROY, Linux 4.5, with CAP_NET_ADMIN). It is named by its cookie, so
+// that no other can be meant.
+func closeSocket(ctx context.Context, s Socket) error {
+	t := table{s.Proto, s.Local.Port()}
+	var request []byte
+	err := Dump(ctx, t.number(), t.states(), t.port, func(d inetdiag.Socket) {
+		if s.ID.Cookie != "" && fromDiag(s.Proto, d).ID.Same(s.ID) {
+			request = inetdiag.Destroy(d, t.number(), 1)
+		}
+	})
+	if err != nil || request == nil { // it is gone already
+		return err
+	}
+	fd, err := openDiag()
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	err = ask(fd, request, func(inetdiag.Socket) {})
+	if errors.Is(err, unix.ENOENT) {
+		return nil
+	}
+	return err
 }
 
 func eintr(f func() error) error {

@@ -1,7 +1,9 @@
 package pkill2
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"maps"
 	"slices"
 	"sync"
@@ -148,6 +150,9 @@ func (h *hunt) run(ctx context.Context) error {
 	h.graceEnd = h.started.Add(h.opts.Grace)
 	err := h.loop(ctx)
 	h.giveUp(err)
+	if h.opts.Ghosts == CloseGhosts {
+		h.closeGhosts(ctx)
+	}
 	if ctx.Err() != nil {
 		return nil // the results say so
 	}
@@ -371,6 +376,30 @@ func (h *hunt) giveUp(err error) {
 		}
 	}
 }
+
+// closeGhosts has the kernel close the sockets that nobody has. It is the
+// table that says what came of it.
+func (h *hunt) closeGhosts(ctx context.Context) {
+	for _, t := range h.targets {
+		if t.result.Outcome != Ghost || ctx.Err() != nil {
+			continue
+		}
+		err := listeners.CloseGhost(ctx, t.holder)
+		live, lookErr := h.look(ctx)
+		switch {
+		case err == nil && lookErr == nil && !t.hasAny(live):
+			t.settle(Closed, "", "")
+		case errors.Is(err, process.ErrDenied):
+			t.settle(Ghost, "denied", "")
+			t.result.Hint = "closing a ghost takes root"
+		default:
+			t.settle(Ghost, "not_closable", cmp.Or(errors.Join(err, lookErr), errStays).Error())
+		}
+	}
+}
+
+// errStays is for a kernel that says yes and does not do it.
+var errStays = errors.New("the kernel said that it was closed, and it is not")
 
 // tell says once what we are waiting for.
 func (h *hunt) tell() {

@@ -27,6 +27,7 @@ type Options struct {
 	Signal   syscall.Signal // by which holders are asked to end; 0: SIGTERM
 	Via      Via
 	Override bool // end ancestors, and what serves many
+	Ghosts   Ghosts
 	DryRun   bool // say what would be done, and send nothing
 
 	// Waiting is told once, after a while, which PIDs are awaited and how long
@@ -48,11 +49,21 @@ const (
 	ViaProcess Via = "process"
 )
 
+// Ghosts is what to do with a socket that nobody has.
+type Ghosts bool
+
+const (
+	LeaveGhosts Ghosts = false
+	// CloseGhosts has the kernel close the socket. A program that has it all
+	// the same, in flight or in a way we do not know, may run at full CPU then.
+	CloseGhosts Ghosts = true
+)
+
 // Outcome is what became of a holder.
 type Outcome string
 
-// The outcomes. The port may be free after those up to gone, and is not, as
-// far as this holder is concerned, after those from ghost on.
+// The outcomes. As far as this holder is concerned, the port is free after
+// those up to closed, and is not after the others.
 const (
 	Terminated Outcome = "terminated" // it has ended, softly
 	Killed     Outcome = "killed"     // it has ended by SIGKILL
@@ -60,6 +71,7 @@ const (
 	Gone       Outcome = "gone"       // it had ended before we came
 	Reused     Outcome = "reused"     // it had ended, and its PID belongs to an innocent
 
+	Closed      Outcome = "closed"      // nobody had the socket, and the kernel closed it
 	Ghost       Outcome = "ghost"       // nobody has the socket
 	Hidden      Outcome = "hidden"      // we may not see who has it
 	Protected   Outcome = "protected"   // it must not be ended; see reason
@@ -69,12 +81,13 @@ const (
 	Interrupted Outcome = "interrupted" // we were interrupted before it had ended
 
 	WouldTerminate Outcome = "would_terminate"
+	WouldClose     Outcome = "would_close"
 	WouldRefuse    Outcome = "would_refuse"
 )
 
 // Known reports whether o is one of the outcomes.
 func (o Outcome) Known() bool {
-	return o.Ended() || o.Failed() || o.Ghostly() || o == Released || o == WouldTerminate
+	return o.Ended() || o.Failed() || o.Ghostly() || o == Released || o == WouldTerminate || o == WouldClose
 }
 
 // Failed reports whether the holder still stands between us and the port.
@@ -90,7 +103,9 @@ func (o Outcome) Failed() bool {
 func (o Outcome) Ended() bool { return o == Terminated || o == Killed }
 
 // Ghostly reports whether the holder does not exist.
-func (o Outcome) Ghostly() bool { return o == Ghost || o == Gone || o == Reused }
+func (o Outcome) Ghostly() bool {
+	return o == Ghost || o == Closed || o == Gone || o == Reused
+}
 
 // Result is the value of the member.
 type Result struct {

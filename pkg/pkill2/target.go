@@ -173,6 +173,8 @@ func (t *target) wouldDo(opts Options) {
 		}
 		t.settle(WouldTerminate, "", "")
 		t.result.Signals = []string{process.SignalName(opts.Signal)}
+	case t.result.Outcome == Ghost && opts.Ghosts == CloseGhosts:
+		t.settle(WouldClose, "", "")
 	case t.result.Outcome.Failed():
 		if t.result.Reason == "" {
 			t.result.Reason = string(t.result.Outcome)
@@ -195,6 +197,8 @@ func hint(t *target) string {
 		if process.Protection(t.result.Reason).Overridable() {
 			return "--override ends it all the same"
 		}
+	case Ghost:
+		return fmt.Sprintf("sudo killport --close-ghosts %d, or look who may have it: portdiag %d", t.holder.LocalPort, t.holder.LocalPort)
 	case Refused:
 		return fmt.Sprintf("look again: killport %d", t.holder.LocalPort)
 	}
