@@ -85,13 +85,13 @@ func (h *hunt) add(l listeners.Listener, managed *pidcheck.Manager) *target {
 		id.inode = l.Socket.Inode
 	}
 	if t := h.known[id]; t != nil {
-		t.sockets = append(t.sockets, l.Socket)
+		t.sockets = append(t.sockets, l)
 		if t.result.Outcome == Released { // of the sockets that it was asked for until now
 			t.verify()
 		}
 		return t
 	}
-	t := &target{holder: l, sockets: []listeners.ID{l.Socket}}
+	t := &target{holder: l, sockets: []listeners.Listener{l}}
 	h.known[id] = t
 	h.targets = append(h.targets, t)
 	t.prepare(h.opts, managed)
@@ -336,9 +336,9 @@ func (h *hunt) unaccounted(live table) []listeners.Socket {
 		if t.settled() && !t.result.Outcome.Failed() && t.result.Outcome != Ghost {
 			continue
 		}
-		for _, id := range t.sockets {
-			if left.has(id) {
-				delete(left, id.Inode)
+		for _, l := range t.sockets {
+			if left.has(l.Socket) {
+				delete(left, l.Socket.Inode)
 			}
 		}
 	}

@@ -157,11 +157,18 @@ type item struct {
 	target   *target
 }
 
+// maxRecords bounds what is read before anything is done. No host has more
+// holders of its ports.
+const maxRecords = 1 << 16
+
 func readAll(seq jsonl.Seq) []item {
 	var in []item
 	for r, err := range seq {
 		it := item{record: r, err: err}
-		if err == nil {
+		if err == nil && len(in) >= maxRecords {
+			it.err = r.Errorf("more than %d records", maxRecords)
+		}
+		if it.err == nil {
 			it.listener, it.err = listeners.Parse(r)
 		}
 		if it.err == nil {

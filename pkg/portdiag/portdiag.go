@@ -154,7 +154,7 @@ func (l Listener) findings() []Finding {
 		return []Finding{{
 			Cause: CauseHidden, Severity: Error, Evidence: evidence,
 			Summary: fmt.Sprintf("a process listens on %s which we may not see; the socket is %s's", l.Addr(), l.who()),
-			Remedy:  &Remedy{Command: []string{"sudo", "portdiag", l.port()}, NeedsAdmin: true},
+			Remedy:  &Remedy{Command: append([]string{"sudo", "portdiag"}, l.Query().Args()...), NeedsAdmin: true},
 		}}
 	}
 	evidence["pid"], evidence["name"] = l.PID, l.Check.Name
@@ -171,10 +171,7 @@ func (l Listener) findings() []Finding {
 
 // remedy is how killport is asked to end the holder.
 func (l Listener) remedy() *Remedy {
-	command := []string{"killport", l.port()}
-	if l.Proto == listeners.UDP {
-		command = []string{"killport", "--udp", l.port()}
-	}
+	command := append([]string{"killport"}, l.Query().Args()...)
 	switch p := l.Check.Protected; {
 	case p.Overridable():
 		command = slices.Insert(command, 1, "--override")
@@ -215,8 +212,6 @@ func (l Listener) protected(p process.Protection) Finding {
 	}
 	return f
 }
-
-func (l Listener) port() string { return strconv.Itoa(int(l.LocalPort)) }
 
 func (l Listener) who() string {
 	switch {
