@@ -18,6 +18,7 @@ import (
 const (
 	killWait    = 2 * time.Second        // for a killed process to go
 	exitingWait = 10 * time.Second       // for one that is being taken down: memory takes 0.1 s a GiB
+	exitSoon    = 50 * time.Millisecond  // after its sockets, for a process that is on its way out
 	lingerWait  = 250 * time.Millisecond // for a socket without a holder: io_uring's go up to 68 ms late
 	quiet       = 300 * time.Millisecond // before Waiting is told
 	maxTargets  = 1 << 16                // no host has more holders of a few ports; a fork bomb would
@@ -287,7 +288,11 @@ func (h *hunt) look(ctx context.Context) (table, error) {
 		case t.settled():
 		case t.pin.Exited():
 			t.ended()
-		case !t.hasAny(live) && !t.pin.Exiting():
+		case t.hasAny(live):
+			t.freed = time.Time{}
+		case t.freed.IsZero():
+			t.freed = time.Now()
+		case time.Since(t.freed) > exitSoon && !t.pin.Exiting():
 			t.settle(Released, "", "")
 		}
 	}

@@ -21,6 +21,7 @@ type target struct {
 	proven  bool      // it was the right process when we came
 	asked   time.Time // when the soft signal was sent; zero: not yet
 	forced  time.Time // the same for SIGKILL
+	freed   time.Time // when its sockets were found to be gone
 	result  Result    // an Outcome is set once it is settled
 }
 
