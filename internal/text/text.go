@@ -12,6 +12,7 @@ import (
 	"github.com/killport/killport/pkg/classify"
 	"github.com/killport/killport/pkg/jsonl"
 	"github.com/killport/killport/pkg/listeners"
+	"github.com/killport/killport/pkg/manager"
 	"github.com/killport/killport/pkg/pidcheck"
 	"github.com/killport/killport/pkg/pkill2"
 	"github.com/killport/killport/pkg/portdiag"
@@ -30,10 +31,25 @@ func Checked(r jsonl.Record) string {
 	if l.Check.Protected != "" {
 		s += ", protected: " + string(l.Check.Protected)
 	}
+	if by := l.Check.ManagedBy; by != nil {
+		s += ", managed by " + managed(by)
+	}
 	if argv := strings.Join(l.Check.Argv, " "); argv != "" {
 		s += "  " + Safe(argv)
 	}
 	return s + "\n"
+}
+
+// managed says what manages a holder, and by which rule it starts it again.
+func managed(by *manager.Manager) string {
+	words := by.String()
+	if by.Restart != "" {
+		words += ", restart " + by.Restart
+	}
+	if by.Reason != "" {
+		words += ": " + by.Reason
+	}
+	return Safe(words)
 }
 
 // Ended says a record of pkill2.
@@ -44,6 +60,9 @@ func Ended(r jsonl.Record) string {
 	s.WriteString(l.where() + l.who() + " " + strings.ReplaceAll(string(done.Outcome), "_", " "))
 	if len(done.Signals) > 0 {
 		s.WriteString(" by " + strings.Join(done.Signals, ", "))
+	}
+	if len(done.Stop) > 0 {
+		s.WriteString(" by " + Safe(strings.Join(done.Stop, " ")))
 	}
 	if done.TookMS != nil {
 		fmt.Fprintf(&s, " in %d ms", *done.TookMS)

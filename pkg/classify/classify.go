@@ -287,7 +287,9 @@ func (c *portCase) count(res *Result, h holder, now []listeners.Listener) {
 	switch o := h.outcome; {
 	case o.Ended():
 		insert(&res.Killed, h.PID)
-	case o == pkill2.Released:
+	case o == pkill2.Stopped && !lives(h.PID, h.Birth):
+		insert(&res.Killed, h.PID)
+	case o == pkill2.Released, o == pkill2.Stopped:
 		insert(&res.Released, h.PID)
 	case o.Failed():
 		insert(&res.Failed, h.PID)

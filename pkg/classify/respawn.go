@@ -97,6 +97,18 @@ func (c *portCase) listed(l listeners.Listener) bool {
 	return false
 }
 
+// lives reports whether the process is still there: what held the port on
+// behalf of a container or of a unit goes on without it, as PID 1 does.
+func lives(pid int, birth process.Birth) bool {
+	p, err := process.Open(pid)
+	if err != nil {
+		return false
+	}
+	defer p.Close()
+	now, err := p.Birth()
+	return err == nil && now == birth
+}
+
 // inspect returns the zero Info for a process that is gone or hidden.
 func inspect(pid int) process.Info {
 	p, err := process.Open(pid)

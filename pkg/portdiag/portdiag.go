@@ -114,7 +114,7 @@ func Diagnose(ctx context.Context, q listeners.Query) (Report, error) {
 		return r, err
 	}
 	for _, l := range found {
-		r.Listeners = append(r.Listeners, Listener{Listener: l, Check: pidcheck.Check(l)})
+		r.Listeners = append(r.Listeners, Listener{Listener: l, Check: pidcheck.Check(ctx, l)})
 	}
 	r.Bindable, r.BindError = bindable(q)
 	r.Verdict = r.judge()
