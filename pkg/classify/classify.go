@@ -293,8 +293,8 @@ func (c *portCase) count(res *Result, h holder, now []listeners.Listener) {
 		insert(&res.Released, h.PID)
 	case o.Failed():
 		insert(&res.Failed, h.PID)
-	case o.Ghostly() && (len(now) == 0 || has(now, h.Socket)):
-		insert(&res.Ghost, h.PID) // else the kernel names it no more
+	case o.Ghostly() && (len(now) == 0 || isGhost(now, h.Socket)):
+		insert(&res.Ghost, h.PID) // else the kernel names somebody else by now
 	}
 	res.TookMS = max(res.TookMS, h.tookMS)
 }
@@ -316,12 +316,20 @@ func (c *portCase) explain(res *Result, now []listeners.Listener) {
 		res.Hint = "end what starts it again: " + by.String()
 		return
 	}
-	res.Reason, res.Hint = "taken", "who has it now: "+c.diagnose()
+	for _, l := range now {
+		if c.listed(l) { // and the record named somebody else, or nothing was done
+			res.Reason, res.Hint = "held", "look again: "+c.command("killport")
+			return
+		}
+	}
+	res.Reason, res.Hint = "taken", "who has it now: "+c.command("portdiag")
 }
 
-// has reports whether the socket is among those that listen now.
-func has(now []listeners.Listener, id listeners.ID) bool {
-	return slices.ContainsFunc(now, func(l listeners.Listener) bool { return l.Socket.Same(id) })
+// isGhost reports whether the socket listens now and nobody has it.
+func isGhost(now []listeners.Listener, id listeners.ID) bool {
+	return slices.ContainsFunc(now, func(l listeners.Listener) bool {
+		return l.Owner == listeners.OwnerNone && l.Socket.Same(id)
+	})
 }
 
 // insert keeps pids sorted, each once.

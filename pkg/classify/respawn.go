@@ -127,7 +127,7 @@ func (s Supervisor) String() string {
 	return fmt.Sprintf("%s (PID %d)", s.Name, s.PID)
 }
 
-// diagnose is the command that says more about the port.
-func (c *portCase) diagnose() string {
-	return "portdiag " + strings.Join(c.query.Args(), " ")
+// command is how a command is asked about the port.
+func (c *portCase) command(name string) string {
+	return name + " " + strings.Join(c.query.Args(), " ")
 }

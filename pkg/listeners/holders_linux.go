@@ -181,7 +181,7 @@ type view struct {
 func walk(ctx context.Context, want map[uint64]bool, how look) (view, error) {
 	v := view{held: map[int]fds{}, complete: seesAll()}
 	pids, err := process.All()
-	if err != nil { // no /proc at all: everything is hidden
+	if err != nil { // no /proc, or not ours: everything is hidden
 		v.complete = false
 	}
 	var mu sync.Mutex
@@ -324,9 +324,6 @@ func unlessGone(err error) error {
 // not, an error of permission shows it in most cases; hidepid=2 and 4 leave
 // the processes out without one (proc(5)).
 func seesAll() bool {
-	if process.Visible() != nil {
-		return false
-	}
 	f, err := os.Open("/proc/self/mountinfo")
 	if err != nil {
 		return false

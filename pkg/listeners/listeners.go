@@ -62,14 +62,16 @@ func (q Query) Asks(l Listener) bool {
 }
 
 func (q Query) reaches(s Socket) bool {
-	if !q.Addr.IsValid() || q.Addr.IsUnspecified() {
+	want, at := q.Addr.WithZone("").Unmap(), s.Local.Addr().WithZone("").Unmap()
+	switch {
+	case !want.IsValid() || want == netip.IPv6Unspecified():
 		return true
+	case at.IsUnspecified():
+		return at.Is4() == want.Is4() || at.Is6() && !s.V6Only
+	case want.IsUnspecified():
+		return at.Is4()
 	}
-	at := s.Local.Addr()
-	if at.IsUnspecified() {
-		return at.Is4() == q.Addr.Is4() || at.Is6() && !s.V6Only
-	}
-	return at.WithZone("").Unmap() == q.Addr.WithZone("").Unmap()
+	return at == want
 }
 
 // Socket is one row of the kernel's table of listeners.

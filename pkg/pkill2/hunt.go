@@ -337,21 +337,29 @@ func (h *hunt) lingered() bool {
 	return time.Since(h.lost) > lingerWait
 }
 
-// unaccounted returns the sockets that no target has which is still to be
-// ended, or is settled and stays.
+// unaccounted returns the sockets of proven holders that no target has which
+// is still to be ended, or is settled and stays. A record whose holder was not
+// proven leads to nobody else.
 func (h *hunt) unaccounted(live table) []listeners.Socket {
-	left := maps.Clone(live)
+	lost := table{}
+	for _, t := range h.targets {
+		for _, l := range t.sockets {
+			if t.proven && live.has(l.Socket) {
+				lost[l.Socket.Inode] = live[l.Socket.Inode]
+			}
+		}
+	}
 	for _, t := range h.targets {
 		if t.settled() && !t.result.Outcome.Failed() && t.result.Outcome != Ghost {
 			continue
 		}
 		for _, l := range t.sockets {
-			if left.has(l.Socket) {
-				delete(left, l.Socket.Inode)
+			if lost.has(l.Socket) {
+				delete(lost, l.Socket.Inode)
 			}
 		}
 	}
-	return slices.Collect(maps.Values(left))
+	return slices.Collect(maps.Values(lost))
 }
 
 // late reports whether all have been killed and had their time.

@@ -120,6 +120,9 @@ func visible() error {
 }
 
 func all() ([]int, error) {
+	if err := visible(); err != nil {
+		return nil, err
+	}
 	dir, err := os.Open("/proc")
 	if err != nil {
 		return nil, err

@@ -134,7 +134,7 @@ func Protect(p *Pin, info Info) (Protection, error) { return protect(p, info) }
 // error says why nothing may be acted on.
 func Visible() error { return visible() }
 
-// All returns the PIDs of all processes that we may see.
+// All returns the PIDs of all processes that we may see, if they are [Visible].
 func All() ([]int, error) { return all() }
 
 // MayTraceAll reports whether no process can hide from us (CAP_SYS_PTRACE).
