@@ -82,7 +82,8 @@ var prefixes = []struct{ prefix, engine string }{
 // parseContainer reads a part of a path, and the one above it:
 //
 //	docker-ID.scope  libpod-ID.scope  nerdctl-ID.scope   made by systemd
-//	/docker/ID  /libpod_parent/libpod-ID  /default/ID    made by the engine
+//	/docker/ID  /libpod_parent/libpod-ID                 made by the engine
+//	/default/ID  /mine/ID                                by containerd, or under a parent of the user's choice
 //	/kubepods/burstable/podUID/ID                        made by a kubelet
 func parseContainer(above, part string) (engine, id string, ok bool) {
 	name := strings.TrimSuffix(part, ".scope")
@@ -100,7 +101,7 @@ func parseContainer(above, part string) (engine, id string, ok bool) {
 	case strings.HasPrefix(above, "pod"):
 		return "kubernetes", part, true
 	}
-	return "nerdctl", part, true // /NAMESPACE/ID, of containerd
+	return "", part, true
 }
 
 // isContainerID: 256 bits, in hexadecimal digits.

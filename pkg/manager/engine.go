@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math"
 	"net/netip"
+	"os/exec"
 	"slices"
 	"strconv"
 	"strings"
@@ -115,6 +116,26 @@ func (e engine) running(ctx context.Context, l listeners.Listener) ([]string, er
 		return nil, err
 	}
 	return slices.DeleteFunc(strings.Fields(string(out)), func(id string) bool { return !isContainerID(id) }), nil
+}
+
+// anyByID asks all engines that are here for the container with that ID.
+func anyByID(ctx context.Context, id string) (*Manager, *inspection) {
+	nameless := Manager{Kind: Container, Name: id[:12], ID: id}
+	var errs []error
+	for _, e := range []engine{docker, nerdctl, podman} {
+		if _, err := exec.LookPath(string(e)); err != nil {
+			continue
+		}
+		m, c := e.byID(ctx, id)
+		if c != nil {
+			return m, c
+		}
+		errs = append(errs, errors.New(m.Reason))
+	}
+	if errs == nil {
+		errs = append(errs, errors.New("no container engine is here that could stop it"))
+	}
+	return nameless.without(errors.Join(errs...)), nil
 }
 
 // byID is the container with that ID, as far as its engine tells.

@@ -53,7 +53,11 @@ func readCgroups(pid string) (cgroups, error) {
 // and one to whom a tree of them was given can make any: so the engine must
 // say that its container is in this one.
 func contained(ctx context.Context, c container) *Manager {
-	m, inspected := engine(c.engine).byID(ctx, c.id)
+	byID := engine(c.engine).byID
+	if c.engine == "" {
+		byID = anyByID
+	}
+	m, inspected := byID(ctx, c.id)
 	if inspected == nil {
 		return m
 	}
