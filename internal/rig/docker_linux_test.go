@@ -142,6 +142,22 @@ func TestDockerUnreachable(t *testing.T) {
 	}
 }
 
+// Who may use the engine, and may not see its proxy, may stop what it runs.
+func TestDockerOfOrdinaryUser(t *testing.T) {
+	r := bootDocker(t)
+	r.container(18080, []string{"--publish=127.0.0.1:18080:8000"}, "0.0.0.0:8000")
+	nobody := []string{"setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups"}
+	res := r.killport(nobody, "18080")
+	if res.exit != 1 || res.port.Reason != "hidden" || !r.listens(18080) {
+		t.Errorf("no true refusal: exit %d, %s", res.exit, res.output)
+	}
+	r.run("chmod", "666", "/run/docker.sock")
+	r.freed(r.killport(nobody, "18080"), "18080")
+	if r.running("web") {
+		t.Error("the container runs")
+	}
+}
+
 func TestDockerWithoutProxy(t *testing.T) {
 	r := bootDocker(t, "--userland-proxy=false")
 	r.run("docker", "run", "--detach", "--name=web", "--publish=18080:8000", "zoo", "/zoo", "serve", "--life=10m", "0.0.0.0:8000")

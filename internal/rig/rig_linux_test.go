@@ -222,10 +222,6 @@ func (r *rig) listens(port int) bool {
 	return len(out) > 0
 }
 
-func (r *rig) lives(pid int) bool {
-	return r.command("test", "-d", "/proc/"+strconv.Itoa(pid)).Run() == nil
-}
-
 func (r *rig) eventually(what string, ok func() bool) {
 	r.t.Helper()
 	for deadline := time.Now().Add(30 * time.Second); !ok(); time.Sleep(20 * time.Millisecond) {

@@ -292,6 +292,7 @@ func (c *portCase) count(res *Result, h holder, now []listeners.Listener) {
 	switch o := h.outcome; {
 	case o.Ended():
 		insert(&res.Killed, h.PID)
+	case o == pkill2.Stopped && h.PID == 0: // and nobody could name it
 	case o == pkill2.Stopped && !lives(h.PID, h.Birth):
 		insert(&res.Killed, h.PID)
 	case o == pkill2.Released, o == pkill2.Stopped:

@@ -245,19 +245,21 @@ func (b binding) isAt(l listeners.Listener) bool {
 // (cmd/docker-proxy/main_linux.go of github.com/moby/moby.)
 func parseProxy(argv []string) (container netip.AddrPort) {
 	var addr netip.Addr
-	var port uint64
+	var port uint16
 	for i := 0; i+1 < len(argv); i++ {
 		switch argv[i] {
 		case "-container-ip":
 			addr, _ = netip.ParseAddr(argv[i+1])
 		case "-container-port":
-			port, _ = strconv.ParseUint(argv[i+1], 10, 16)
+			if n, err := strconv.ParseUint(argv[i+1], 10, 16); err == nil {
+				port = uint16(n)
+			}
 		}
 	}
 	if !addr.IsValid() || port == 0 {
 		return netip.AddrPort{}
 	}
-	return netip.AddrPortFrom(addr, uint16(port))
+	return netip.AddrPortFrom(addr, port)
 }
 
 // containerLever stops a container. Its restart policy does not start one

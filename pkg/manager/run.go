@@ -35,13 +35,13 @@ func run(ctx context.Context, argv ...string) ([]byte, error) {
 	case err == nil && stdout.full:
 		return nil, fmt.Errorf("%s: more than %d bytes", argv[0], maxOutput)
 	case err == nil:
-		return stdout.Bytes(), nil
+		return stdout.kept.Bytes(), nil
 	case errors.Is(err, exec.ErrNotFound):
 		return nil, fmt.Errorf("%s is not here", argv[0])
 	case ctx.Err() != nil:
 		return nil, fmt.Errorf("%s: %w", argv[0], context.Cause(ctx))
 	}
-	words := firstLine(stderr.String())
+	words := firstLine(stderr.kept.String())
 	if words == "" {
 		words = err.Error()
 	}
@@ -73,14 +73,14 @@ func exitCode(err error) int {
 
 // bounded keeps so many bytes and drops the rest.
 type bounded struct {
-	bytes.Buffer
+	kept  bytes.Buffer // not embedded: its ReadFrom knows no limit
 	limit int
 	full  bool
 }
 
 func (b *bounded) Write(p []byte) (int, error) {
-	room := min(len(p), b.limit-b.Len())
+	room := min(len(p), b.limit-b.kept.Len())
 	b.full = b.full || room < len(p)
-	b.Buffer.Write(p[:room])
+	b.kept.Write(p[:room])
 	return len(p), nil
 }

@@ -97,7 +97,7 @@ func (h *hunt) add(ctx context.Context, l listeners.Listener, said *manager.Mana
 	h.known[id] = t
 	h.targets = append(h.targets, t)
 	t.prepare(ctx, h.opts, said)
-	if !t.settled() {
+	if !t.settled() && t.pin != nil {
 		h.wg.Go(func() {
 			if t.pin.Wait(h.watch) == nil {
 				h.wake()
@@ -383,7 +383,7 @@ func (h *hunt) giveUp(err error) {
 	for _, t := range h.targets {
 		switch {
 		case t.settled():
-		case t.managed != nil && err != nil:
+		case t.managed != nil:
 			t.settle(Interrupted, "", t.managed.String())
 			t.result.Stop = t.managed.Command(h.opts.Grace)
 		case t.pin.Exited():

@@ -45,7 +45,13 @@ func (t *target) settle(o Outcome, reason, detail string) {
 func (t *target) prepare(ctx context.Context, opts Options, said *manager.Manager) {
 	switch t.holder.Owner {
 	case listeners.OwnerHidden:
-		t.settle(Hidden, "", "")
+		// Who may use the engine need not see its proxy to stop a container.
+		if opts.Via != ViaProcess {
+			t.managed = manager.Publisher(ctx, t.holder)
+		}
+		if t.managed == nil {
+			t.settle(Hidden, "", "")
+		}
 		return
 	case listeners.OwnerNone:
 		t.settle(Ghost, "", "")
