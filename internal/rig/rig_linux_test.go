@@ -80,7 +80,8 @@ func boot(t *testing.T, needs []string, script string, args ...string) *rig {
 	})
 	r.eventually("PID 1 is there", func() bool {
 		r.init = onlyChild(cmd.Process.Pid)
-		return r.init != 0 && !sameNamespace(r.init, "mnt")
+		_, err := os.Stat(fmt.Sprintf("/proc/%d/root/run/ready", r.init))
+		return r.init != 0 && !sameNamespace(r.init, "mnt") && err == nil
 	})
 	return r
 }

@@ -117,10 +117,22 @@ func Report(r jsonl.Record) string {
 		s.WriteString(": bind says " + Safe(report.BindError))
 	}
 	s.WriteString("\n" + findings(report.Findings))
+	for _, l := range report.Listeners {
+		s.WriteString(indented("why: ", chain(l.Why)))
+	}
 	for _, unseen := range report.Unseen {
 		s.WriteString(indented("could not look: ", unseen))
 	}
 	return s.String()
+}
+
+// chain says why a port is held, from the socket to what started it.
+func chain(links []portdiag.Link) string {
+	var words []string
+	for _, link := range links {
+		words = append(words, Safe(link.String()))
+	}
+	return strings.Join(words, " ← ")
 }
 
 func findings(found []portdiag.Finding) string {

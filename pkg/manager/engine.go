@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/killport/killport/internal/command"
 	"github.com/killport/killport/pkg/listeners"
 	"github.com/killport/killport/pkg/process"
 )
@@ -94,7 +95,7 @@ var errUnknown = errors.New("knows no such container")
 
 // inspect asks about containers.
 func (e engine) inspect(ctx context.Context, ids ...string) ([]inspection, error) {
-	out, err := ask(ctx, append([]string{string(e), "container", "inspect"}, ids...)...)
+	out, err := command.Ask(ctx, append([]string{string(e), "container", "inspect"}, ids...)...)
 	if err != nil {
 		return nil, err
 	}
@@ -111,7 +112,7 @@ func (e engine) running(ctx context.Context, l listeners.Listener) ([]string, er
 	if e == docker {
 		argv = append(argv, "--filter", fmt.Sprintf("publish=%d/%s", l.LocalPort, strings.ToLower(string(l.Proto))))
 	}
-	out, err := ask(ctx, argv...)
+	out, err := command.Ask(ctx, argv...)
 	if err != nil {
 		return nil, err
 	}
@@ -283,6 +284,6 @@ const teardown = 10 * time.Second
 func (c containerLever) halt(ctx context.Context, grace time.Duration) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, grace+teardown, ErrSlow)
 	defer cancel()
-	_, err := run(ctx, c.command(grace)...)
+	_, err := command.Run(ctx, c.command(grace)...)
 	return err
 }

@@ -12,9 +12,9 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
+	"github.com/killport/killport/internal/command"
 	"github.com/killport/killport/pkg/listeners"
 	"github.com/killport/killport/pkg/process"
 )
@@ -62,6 +62,16 @@ func Of(ctx context.Context, p *process.Pin, info process.Info, l listeners.List
 // here and runs one.
 func Publisher(ctx context.Context, l listeners.Listener) *Manager {
 	m := published(ctx, docker, publication{listener: l})
+	if m == nil || m.lever == nil {
+		return nil
+	}
+	return m
+}
+
+// SocketUnitOf finds the unit by which the system's systemd listens at l, which
+// it tells everybody.
+func SocketUnitOf(ctx context.Context, l listeners.Listener) *Manager {
+	m := socketUnitOf(ctx, l)
 	if m == nil || m.lever == nil {
 		return nil
 	}
@@ -132,18 +142,13 @@ type lever interface {
 
 // without is the manager that is known and has no lever, and why.
 func (m Manager) without(why error) *Manager {
-	m.lever, m.Reason = nil, firstLine(why.Error())
+	m.lever, m.Reason = nil, command.FirstLine(why.Error())
 	return &m
-}
-
-func firstLine(s string) string {
-	const width = 300
-	line, _, _ := strings.Cut(strings.TrimSpace(s), "\n")
-	if len(line) > width {
-		line = line[:width] + "…"
-	}
-	return strings.ToValidUTF8(line, "\ufffd")
 }
 
 // keepsMany reports whether others depend on the supervisor too.
 func (m *Manager) keepsMany() bool { return slices.Contains(shared, m.Name) }
+
+// UnitOf is the name of the unit of systemd that a process is in, "" if none:
+// it need not be what manages it.
+func UnitOf(pid int) string { return unitOf(pid) }

@@ -16,3 +16,7 @@ func of(ctx context.Context, _ *process.Pin, info process.Info, l listeners.List
 	}
 	return nil
 }
+
+func unitOf(int) string { return "" }
+
+func socketUnitOf(context.Context, listeners.Listener) *Manager { return nil }

@@ -265,19 +265,3 @@ func TestForgedManagerHasNoLever(t *testing.T) {
 		t.Error("the command of a record was run")
 	}
 }
-
-func TestRunIsBounded(t *testing.T) {
-	if _, err := os.Stat("/bin/sh"); err != nil {
-		t.Skip(err)
-	}
-	if _, err := run(t.Context(), "/bin/sh", "-c", "yes | head -c 9000000"); err == nil {
-		t.Error("9 MB of answer are no error")
-	}
-	_, err := run(t.Context(), "/bin/sh", "-c", "echo first >&2; echo second >&2; exit 4")
-	if err == nil || err.Error() != "/bin/sh: first" || exitCode(err) != 4 {
-		t.Errorf("run() = %v; want its first words", err)
-	}
-	if _, err := run(t.Context(), "nobody-has-this-program"); err == nil || err.Error() != "nobody-has-this-program is not here" {
-		t.Errorf("run() = %v", err)
-	}
-}

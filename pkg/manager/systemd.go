@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/killport/killport/internal/command"
 	"github.com/killport/killport/pkg/listeners"
 	"github.com/killport/killport/pkg/process"
 )
@@ -108,7 +109,7 @@ func (b bus) systemctl(args ...string) []string {
 
 // show asks about units; the names may be patterns.
 func (b bus) show(ctx context.Context, keys string, units ...string) ([]properties, error) {
-	out, err := ask(ctx, b.systemctl(append([]string{"show", "--property=" + keys, "--"}, units...)...)...)
+	out, err := command.Ask(ctx, b.systemctl(append([]string{"show", "--property=" + keys, "--"}, units...)...)...)
 	if err != nil {
 		return nil, err
 	}
@@ -187,11 +188,11 @@ func (u unitLever) halt(ctx context.Context, grace time.Duration) error {
 		defer close(done)
 		select {
 		case <-time.After(grace):
-			_, _ = run(hurry, u.bus.systemctl("kill", "--signal=SIGKILL", "--", u.name)...) // what came of it, stop says
+			_, _ = command.Run(hurry, u.bus.systemctl("kill", "--signal=SIGKILL", "--", u.name)...) // what came of it, stop says
 		case <-hurry.Done():
 		}
 	}()
-	_, err := run(ctx, u.bus.systemctl("stop", "--no-ask-password", "--", u.name)...)
+	_, err := command.Run(ctx, u.bus.systemctl("stop", "--no-ask-password", "--", u.name)...)
 	hold()
 	<-done
 	return u.explain(err)
@@ -200,7 +201,7 @@ func (u unitLever) halt(ctx context.Context, grace time.Duration) error {
 // explain makes the exit status 4 of systemctl, of LSB's EXIT_NOPERMISSION
 // (systemd.exec(5)), the error that it is.
 func (u unitLever) explain(err error) error {
-	if exitCode(err) == 4 {
+	if command.ExitCode(err) == 4 {
 		return errors.Join(process.ErrDenied, err)
 	}
 	return err

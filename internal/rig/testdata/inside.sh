@@ -26,3 +26,4 @@ case $cgroups in
 esac
 for at in /tmp /var/tmp /var/log; do mount -t tmpfs tmpfs "$at"; done
 ip link set lo up
+: >/run/ready

@@ -1,4 +1,6 @@
-package manager
+// Package command runs the command lines of other programs, with limits: to
+// the time, and to what is kept of what they say.
+package command
 
 import (
 	"bytes"
@@ -12,20 +14,21 @@ import (
 
 // Limits on what is run.
 const (
-	patience  = 3 * time.Second // for an answer
+	patience  = 3 * time.Second // for an answer to Ask
 	maxOutput = 8 << 20         // bytes: a host with a thousand containers
 	maxWords  = 16 << 10        // bytes of an error
 )
 
-// ask runs a command that changes nothing, and returns what it prints.
-func ask(ctx context.Context, argv ...string) ([]byte, error) {
+// Ask runs a command that changes nothing, and returns what it prints.
+func Ask(ctx context.Context, argv ...string) ([]byte, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, patience, fmt.Errorf("no answer within %v", patience))
 	defer cancel()
-	return run(ctx, argv...)
+	return Run(ctx, argv...)
 }
 
-// run returns what the command prints; its error has the command's own words.
-func run(ctx context.Context, argv ...string) ([]byte, error) {
+// Run returns what the command prints; its error begins with the program's
+// name and has its first line of words.
+func Run(ctx context.Context, argv ...string) ([]byte, error) {
 	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
 	stdout, stderr := bounded{limit: maxOutput}, bounded{limit: maxWords}
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
@@ -41,7 +44,7 @@ func run(ctx context.Context, argv ...string) ([]byte, error) {
 	case ctx.Err() != nil:
 		return nil, fmt.Errorf("%s: %w", argv[0], context.Cause(ctx))
 	}
-	words := firstLine(stderr.kept.String())
+	words := FirstLine(stderr.kept.String())
 	if words == "" {
 		words = err.Error()
 	}
@@ -63,8 +66,8 @@ func (e *runError) Error() string {
 
 func (e *runError) Unwrap() error { return e.err }
 
-// exitCode is -1 for an error that is none.
-func exitCode(err error) int {
+// ExitCode is -1 for an error that is none.
+func ExitCode(err error) int {
 	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
 		return exit.ExitCode()
 	}
@@ -83,4 +86,14 @@ func (b *bounded) Write(p []byte) (int, error) {
 	b.full = b.full || room < len(p)
 	b.kept.Write(p[:room])
 	return len(p), nil
+}
+
+// FirstLine is the first line of s, of a bounded length and valid UTF-8.
+func FirstLine(s string) string {
+	const width = 300
+	line, _, _ := strings.Cut(strings.TrimSpace(s), "\n")
+	if len(line) > width {
+		line = line[:width] + "…"
+	}
+	return strings.ToValidUTF8(line, "\ufffd")
 }
