@@ -128,6 +128,31 @@ func TestSystemd(t *testing.T) {
 			t.Errorf("the service is %s", got)
 		}
 	})
+	on("master and workers", "prefork.service", 18111, func(t *testing.T, r *rig, port string) {
+		r.freed(r.killport(nil, port), port)
+	})
+	on("master and workers that come back", "workers.service", 18112, func(t *testing.T, r *rig, port string) {
+		r.eventually("all workers are there", func() bool {
+			return strings.Count(r.run("/run/rig/listeners", port), "\n") == 3
+		})
+		res := r.killport(nil, port)
+		r.freed(res, port)
+		if len(res.port.Killed) != 4 {
+			t.Errorf("not all that ended are named: %s", res.output)
+		}
+	})
+	t.Run("job in a service", func(t *testing.T) {
+		in := &rig{t: t, init: r.init, log: r.log}
+		in.run("systemctl", "start", "job.service")
+		in.eventually("the job is done", func() bool { return in.command("test", "-e", "/run/job.out").Run() == nil })
+		if got := in.run("cat", "/run/job.out"); !strings.Contains(got, `"status":"cleaned"`) {
+			t.Errorf("killport said %s", got)
+		}
+		if got := in.property("job.service", "NRestarts"); got != "0" || in.property("job.service", "ActiveState") != "active" {
+			t.Errorf("the job's own service was stopped: restarts %s", got)
+		}
+		in.run("systemctl", "stop", "job.service")
+	})
 	on("respawn", "always.service", 18101, func(t *testing.T, r *rig, port string) {
 		res := r.killport(nil, "--via=process", port)
 		if res.exit != 1 || len(res.port.Respawned) != 1 {
