@@ -158,6 +158,18 @@ func TestDockerOfOrdinaryUser(t *testing.T) {
 	}
 }
 
+// Interrupted, we send nothing more, and say what was asked for.
+func TestDockerInterrupted(t *testing.T) {
+	r := bootDocker(t)
+	r.run("docker", "run", "--detach", "--name=web", "--publish=127.0.0.1:18080:8000", "zoo", "/zoo", "ignore-term", "--life=10m", "0.0.0.0:8000")
+	r.eventually("the port is there", func() bool { return r.listens(18080) })
+	res := r.killport([]string{"timeout", "--preserve-status", "--signal=INT", "1"}, "--grace=30s", "18080")
+	if res.exit != 130 || res.port.Status != "partial" || res.port.Reason != "interrupted" {
+		t.Errorf("exit %d: %s", res.exit, res.output)
+	}
+	r.run("docker", "kill", "web")
+}
+
 func TestDockerWithoutProxy(t *testing.T) {
 	r := bootDocker(t, "--userland-proxy=false")
 	r.run("docker", "run", "--detach", "--name=web", "--publish=18080:8000", "zoo", "/zoo", "serve", "--life=10m", "0.0.0.0:8000")

@@ -144,6 +144,38 @@ func TestCausesBesidesSockets(t *testing.T) {
 	})
 }
 
+// The port of ssh -L is held by ssh, and that of ssh -R by a session of sshd.
+func TestSSHForward(t *testing.T) {
+	sshd, err := exec.LookPath("sshd") // wants to be called by its path
+	if err != nil {
+		t.Skip(err)
+	}
+	r := boot(t, []string{"ssh", "ssh-keygen"}, "plain.sh")
+	r.run("mkdir", "-m", "755", "/run/sshd")
+	for _, key := range []string{"/run/host", "/run/mine"} {
+		r.run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key)
+	}
+	r.background(sshd, "-D", "-f", "/dev/null", "-h", "/run/host", "-p", "18300", "-o", "ListenAddress=127.0.0.1",
+		"-o", "AuthorizedKeysFile=/run/mine.pub", "-o", "StrictModes=no", "-o", "UsePAM=no", "-o", "PidFile=none")
+	r.eventually("sshd listens", func() bool { return r.listens(18300) })
+	r.background("ssh", "-N", "-F", "/dev/null", "-i", "/run/mine", "-p", "18300", "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null",
+		"-o", "BatchMode=yes", "-L", "18301:127.0.0.1:1", "-R", "18302:127.0.0.1:1", "root@127.0.0.1")
+	r.eventually("ssh forwards", func() bool { return r.listens(18301) && r.listens(18302) })
+	for port, word := range map[string]string{"18301": "ssh (", "18302": "sshd"} {
+		if f := r.portdiag(nil, port).finding(t, "ssh_forward"); !strings.Contains(f.Summary, word) {
+			t.Errorf("port %s: %+v", port, f)
+		}
+	}
+	if res := r.portdiag(nil, "18300"); strings.Contains(res.output, "ssh_forward") {
+		t.Errorf("the main process of sshd forwards nothing: %s", res.output)
+	}
+	r.freed(r.killport(nil, "18302"), "18302") // the remedy: it takes the session along
+	r.eventually("the session has ended", func() bool { return !r.listens(18301) })
+	if !r.listens(18300) {
+		t.Error("sshd is gone")
+	}
+}
+
 func TestPortdiagOfDocker(t *testing.T) {
 	r := bootDocker(t)
 	r.container(18080, []string{"--publish=127.0.0.1:18080:8000"}, "0.0.0.0:8000")
