@@ -139,9 +139,10 @@ func Stage(opts Options) jsonl.Stage {
 			in := readAll(seq)
 			h := newHunt(opts)
 			defer h.close()
+			looking := manager.Remember(ctx)
 			for i := range in {
 				if in[i].err == nil {
-					in[i].target = h.add(ctx, in[i].listener, in[i].managed)
+					in[i].target = h.add(looking, in[i].listener, in[i].managed)
 				}
 			}
 			err := h.run(ctx)
