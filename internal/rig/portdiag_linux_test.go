@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/killport/killport/internal/schematest"
 )
 
 // report is what portdiag says of a port.
@@ -36,6 +38,7 @@ type finding struct {
 func (r *rig) portdiag(as []string, port string) report {
 	r.t.Helper()
 	out := r.run(append(slices.Clone(as), "/run/rig/portdiag", "--json", port)...)
+	schematest.Validate(r.t, "portdiag", []byte(out))
 	res := report{output: out}
 	if err := json.Unmarshal([]byte(out), &res); err != nil {
 		r.t.Fatalf("%v: %s", err, out)

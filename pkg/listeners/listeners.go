@@ -174,6 +174,9 @@ func Holders(ctx context.Context, found []Socket) ([]Listener, error) { return h
 // means that we may not look.
 func Holds(p *process.Pin, l Listener) (bool, error) { return holds(p, l) }
 
+// Unhide says what helps, for command to see the holders that are hidden.
+func Unhide(command string) string { return unhide(command) }
+
 // CloseGhost closes the socket of l in the kernel, if there is provably nobody
 // who has it. It takes root. Whether the socket is gone then, the table says.
 func CloseGhost(ctx context.Context, l Listener) error {

@@ -54,6 +54,7 @@ const (
 // Ghosts is what to do with a socket that nobody has.
 type Ghosts bool
 
+// They are left alone unless that is asked for.
 const (
 	LeaveGhosts Ghosts = false
 	// CloseGhosts has the kernel close the socket. A program that has it all
