@@ -257,7 +257,7 @@ func (h *hunt) due(t *target) bool {
 // parent returns the target that is t's parent and is still to be ended.
 func (h *hunt) parent(t *target) *target {
 	for _, other := range h.targets {
-		if other != t && !other.settled() && other.holder.PID == t.info.PPID {
+		if other != t && !other.settled() && other.pin != nil && other.holder.PID == t.info.PPID {
 			return other
 		}
 	}
@@ -382,7 +382,7 @@ func (h *hunt) late() bool {
 		return true
 	}
 	for _, t := range h.targets {
-		if !t.settled() && t.pin.Exiting() {
+		if !t.settled() && t.pin != nil && t.pin.Exiting() {
 			return false
 		}
 	}
