@@ -92,8 +92,13 @@ func TestDocker(t *testing.T) {
 			if !in.running("web") || len(dry.holders) == 0 {
 				t.Fatalf("the dry run says too little or does too much: %s", dry.output)
 			}
-			for _, arg := range args {
-				in.freed(in.killport(nil, arg), arg, "cleaned", "free") // two ports of one container go together
+			first := in.killport(nil, args[0])
+			in.freed(first, args[0], "cleaned")
+			if !slices.Equal(first.port.Stopped, []string{"container web (docker)"}) {
+				t.Errorf("stopped %q", first.port.Stopped)
+			}
+			for _, arg := range args[1:] {
+				in.freed(in.killport(nil, arg), arg, "free") // two ports of one container go together
 			}
 			if in.running("web") {
 				t.Error("the container runs")

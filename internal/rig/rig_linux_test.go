@@ -158,12 +158,13 @@ type result struct {
 }
 
 type verdict struct {
-	Status    string `json:"status"`
-	Killed    []int  `json:"killed"`
-	Released  []int  `json:"released"`
-	Failed    []int  `json:"failed"`
-	Reason    string `json:"reason"`
-	Hint      string `json:"hint"`
+	Status    string   `json:"status"`
+	Killed    []int    `json:"killed"`
+	Released  []int    `json:"released"`
+	Stopped   []string `json:"stopped"`
+	Failed    []int    `json:"failed"`
+	Reason    string   `json:"reason"`
+	Hint      string   `json:"hint"`
 	Respawned []struct {
 		Supervisor manager `json:"supervisor"`
 	} `json:"respawned"`

@@ -459,18 +459,25 @@ func unclosable(err error) string {
 
 // tell says once what we are waiting for.
 func (h *hunt) tell() {
-	if h.told || h.opts.Waiting == nil || time.Since(h.started) < quiet {
+	if h.told || time.Since(h.started) < quiet {
 		return
 	}
 	h.told = true
 	var pids []int
+	var managers []string
 	for _, t := range h.targets {
-		if !t.settled() && t.managed == nil {
+		switch {
+		case t.settled():
+		case t.managed == nil:
 			pids = append(pids, t.holder.PID)
+		case !slices.Contains(managers, t.managed.String()):
+			managers = append(managers, t.managed.String())
 		}
 	}
-	if len(pids) == 0 {
-		return
+	if len(pids) > 0 && h.opts.Waiting != nil {
+		h.opts.Waiting(pids, time.Until(h.graceEnd))
 	}
-	h.opts.Waiting(pids, time.Until(h.graceEnd))
+	if len(managers) > 0 && h.opts.Stopping != nil {
+		h.opts.Stopping(managers)
+	}
 }

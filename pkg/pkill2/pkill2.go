@@ -34,6 +34,9 @@ type Options struct {
 	// Waiting is told once, after a while, which PIDs are awaited and how long
 	// they have left.
 	Waiting func(pids []int, left time.Duration)
+	// Stopping is told once, after a while, what is being stopped in place of
+	// its holders.
+	Stopping func(what []string)
 }
 
 // DefaultGrace is how long all holders together have for ending softly.
