@@ -9,6 +9,7 @@ import (
 
 	"github.com/killport/killport/pkg/jsonl"
 	"github.com/killport/killport/pkg/listeners"
+	"github.com/killport/killport/pkg/manager"
 	"github.com/killport/killport/pkg/pidcheck"
 	"github.com/killport/killport/pkg/pkill2"
 	"github.com/killport/killport/pkg/portdiag"
@@ -63,6 +64,7 @@ type Result struct {
 	StillListening bool             `json:"still_listening"` // now
 	RemainingPIDs  []int            `json:"remaining_pids"`  // who listens now
 	Released       []int            `json:"released,omitempty"`
+	Stopped        []string         `json:"stopped,omitempty"` // what managed holders, and was stopped, in words
 	Respawned      []Respawn        `json:"respawned,omitempty"`
 	Reason         string           `json:"reason,omitempty"` // a word
 	Hint           string           `json:"hint,omitempty"`   // what helps
@@ -79,8 +81,11 @@ type Respawn struct {
 
 // Supervisor is who starts holders again.
 type Supervisor struct {
-	PID  int    `json:"pid"`
-	Name string `json:"name,omitempty"`
+	PID     int          `json:"pid"` // of the parent of the new holder
+	Name    string       `json:"name,omitempty"`
+	Kind    manager.Kind `json:"kind,omitempty"`
+	Restart string       `json:"restart,omitempty"` // its rule, in its own word
+	Stop    []string     `json:"stop,omitempty"`    // the command that stops it for good
 }
 
 // Stage reads all records and gives one result for each port that they name,
@@ -131,6 +136,7 @@ type holder struct {
 	listeners.Listener
 	outcome pkill2.Outcome
 	reason  string
+	detail  string
 	hint    string
 	tookMS  int64
 	ppid    int // as pidcheck saw it; 0: unknown
@@ -227,6 +233,9 @@ func (h *holder) parseOutcome(r jsonl.Record) error {
 	if h.outcome = pkill2.Outcome(outcome); !h.outcome.Known() {
 		return r.Errorf("member %q is %q, which is no outcome", pkill2.Key+".outcome", outcome)
 	}
+	if h.detail, err = done.OptionalText("detail"); err != nil {
+		return err
+	}
 	if h.reason, err = done.OptionalText("reason"); err != nil {
 		return err
 	}
@@ -252,6 +261,7 @@ func (c *portCase) record(ctx context.Context, all []listeners.Listener) (jsonl.
 		}
 	}
 	res := c.judge(now)
+	c.supervised(ctx, &res, now)
 	if ctx.Err() != nil && !res.Status.Freed() && len(c.holders) == 0 {
 		res.Reason, res.Hint = "interrupted", "" // before anybody could be named
 	}
@@ -290,12 +300,18 @@ func (c *portCase) count(res *Result, h holder, now []listeners.Listener) {
 	switch o := h.outcome; {
 	case o.Ended():
 		insert(&res.Killed, h.PID)
-	case o == pkill2.Released:
+	case o == pkill2.Stopped && h.PID == 0: // and nobody could name it
+	case o == pkill2.Stopped && !lives(h.PID, h.Birth):
+		insert(&res.Killed, h.PID)
+	case o == pkill2.Released, o == pkill2.Stopped:
 		insert(&res.Released, h.PID)
 	case o.Failed():
 		insert(&res.Failed, h.PID)
 	case o.Ghostly() && (len(now) == 0 || isGhost(now, h.Socket)):
 		insert(&res.Ghost, h.PID) // else the kernel names somebody else by now
+	}
+	if h.outcome == pkill2.Stopped && h.detail != "" && !slices.Contains(res.Stopped, h.detail) {
+		res.Stopped = append(res.Stopped, h.detail)
 	}
 	res.TookMS = max(res.TookMS, h.tookMS)
 }
@@ -312,9 +328,7 @@ func (c *portCase) explain(res *Result, now []listeners.Listener) {
 		}
 	}
 	if res.Respawned = c.respawned(now); len(res.Respawned) > 0 {
-		by := res.Respawned[0].Supervisor
-		res.Reason = "respawned"
-		res.Hint = "end what starts it again: " + by.String()
+		res.Reason, res.Hint = "respawned", res.Respawned[0].Supervisor.hint()
 		return
 	}
 	if slices.ContainsFunc(now, c.listed) { // and the record named somebody else, or nothing was done

@@ -12,7 +12,7 @@ import (
 	"time"
 
 	"github.com/killport/killport/pkg/listeners"
-	"github.com/killport/killport/pkg/pidcheck"
+	"github.com/killport/killport/pkg/manager"
 	"github.com/killport/killport/pkg/process"
 )
 
@@ -37,6 +37,7 @@ const (
 type hunt struct {
 	opts    Options
 	targets []*target
+	pulls   []*pull
 	known   map[identity]*target
 	queries []listeners.Query // that show the wanted sockets
 	exits   chan struct{}
@@ -80,7 +81,7 @@ func (h *hunt) close() {
 }
 
 // add takes a holder among the targets, and its socket among the wanted ones.
-func (h *hunt) add(l listeners.Listener, managed *pidcheck.Manager) *target {
+func (h *hunt) add(ctx context.Context, l listeners.Listener, said *manager.Manager) *target {
 	h.want(l)
 	id := identity{pid: l.PID, birth: l.Birth}
 	if l.PID == 0 {
@@ -96,8 +97,8 @@ func (h *hunt) add(l listeners.Listener, managed *pidcheck.Manager) *target {
 	t := &target{holder: l, sockets: []listeners.Listener{l}}
 	h.known[id] = t
 	h.targets = append(h.targets, t)
-	t.prepare(h.opts, managed)
-	if !t.settled() {
+	t.prepare(ctx, h.opts, said)
+	if !t.settled() && t.pin != nil {
 		h.wg.Go(func() {
 			if t.pin.Wait(h.watch) == nil {
 				h.wake()
@@ -193,6 +194,7 @@ func (h *hunt) loop(ctx context.Context) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
+		h.pullAll(ctx)
 		h.signal()
 		live, err := h.look(ctx)
 		if err != nil {
@@ -259,7 +261,7 @@ func (h *hunt) signal() {
 // is killed when its parent has been. What is on its way out is let go: to take
 // down its memory takes a while, which no signal makes shorter.
 func (h *hunt) due(t *target) bool {
-	if t.settled() || h.hard && !t.forced.IsZero() || !h.hard && !t.asked.IsZero() {
+	if t.settled() || t.managed != nil || h.hard && !t.forced.IsZero() || !h.hard && !t.asked.IsZero() {
 		return false
 	}
 	parent := h.parent(t)
@@ -275,7 +277,7 @@ func (h *hunt) due(t *target) bool {
 // parent returns the target that is t's parent and is still to be ended.
 func (h *hunt) parent(t *target) *target {
 	for _, other := range h.targets {
-		if other != t && !other.settled() && other.holder.PID == t.info.PPID {
+		if other != t && !other.settled() && other.pin != nil && other.holder.PID == t.info.PPID {
 			return other
 		}
 	}
@@ -317,6 +319,8 @@ func (h *hunt) look(ctx context.Context) (table, error) {
 		case t.thread && !t.hasAny(live): // no process has its PID, and nobody its socket
 			t.settle(Reused, "", "")
 		case t.settled():
+		case t.managed != nil:
+			t.pulled(live)
 		case t.pin.Exited():
 			t.ended()
 		case t.hasAny(live):
@@ -352,7 +356,7 @@ func (h *hunt) chase(ctx context.Context, live table) (linger bool, err error) {
 			continue
 		}
 		before := len(h.targets)
-		t := h.add(l, nil)
+		t := h.add(ctx, l, nil)
 		t.result.Found = t.result.Found || len(h.targets) > before
 	}
 	return linger, nil
@@ -394,14 +398,14 @@ func (h *hunt) unaccounted(live table) []listeners.Socket {
 
 // late reports whether all have been killed and had their time.
 func (h *hunt) late() bool {
-	if !h.hard || time.Now().Before(h.killEnd) {
+	if !h.hard || time.Now().Before(h.killEnd) || h.pulling() {
 		return false
 	}
 	if time.Since(h.graceEnd) > killWait+exitingWait {
 		return true
 	}
 	for _, t := range h.targets {
-		if !t.settled() && t.pin.Exiting() {
+		if !t.settled() && t.pin != nil && t.pin.Exiting() {
 			return false
 		}
 	}
@@ -413,6 +417,9 @@ func (h *hunt) giveUp(err error) {
 	for _, t := range h.targets {
 		switch {
 		case t.settled():
+		case t.managed != nil:
+			t.settle(Interrupted, "", t.managed.String())
+			t.result.Stop = t.managed.Command(h.opts.Grace)
 		case t.pin.Exited():
 			t.ended()
 		case errors.Is(err, context.Canceled):
@@ -477,15 +484,25 @@ func unclosable(err error) string {
 
 // tell says once what we are waiting for.
 func (h *hunt) tell() {
-	if h.told || h.opts.Waiting == nil || time.Since(h.started) < quiet {
+	if h.told || time.Since(h.started) < quiet {
 		return
 	}
 	h.told = true
 	var pids []int
+	var managers []string
 	for _, t := range h.targets {
-		if !t.settled() {
+		switch {
+		case t.settled():
+		case t.managed == nil:
 			pids = append(pids, t.holder.PID)
+		case !slices.Contains(managers, t.managed.String()):
+			managers = append(managers, t.managed.String())
 		}
 	}
-	h.opts.Waiting(pids, time.Until(h.graceEnd))
+	if len(pids) > 0 && h.opts.Waiting != nil {
+		h.opts.Waiting(pids, time.Until(h.graceEnd))
+	}
+	if len(managers) > 0 && h.opts.Stopping != nil {
+		h.opts.Stopping(managers)
+	}
 }
