@@ -150,6 +150,9 @@ func members(of reflect.Type) map[string]member {
 			maps.Copy(all, members(f.Type))
 			continue
 		}
+		if !f.IsExported() {
+			continue
+		}
 		all[name] = member{f.Type, !strings.Contains(options, "omit")}
 	}
 	return all
@@ -286,12 +289,15 @@ var enums = map[string]string{
 	"listeners.Owner":    "listeners.schema.json#/$defs/owner",
 	"process.Protection": "pidcheck.schema.json#/$defs/protection",
 	"pidcheck.State":     "pidcheck.schema.json#/$defs/state",
+	"manager.Kind":       "pidcheck.schema.json#/$defs/manager_kind",
+	"manager.engine":     "pidcheck.schema.json#/$defs/engine_command",
 	"pkill2.Outcome":     "pkill2.schema.json#/$defs/outcome",
 	"pkill2.Via":         "", // an option, in no record
 	"classify.Status":    "classify.schema.json#/$defs/status",
 	"portdiag.Verdict":   "portdiag.schema.json#/$defs/verdict",
 	"portdiag.Cause":     "portdiag.schema.json#/$defs/cause",
 	"portdiag.Severity":  "portdiag.schema.json#/$defs/severity",
+	"portdiag.LinkKind":  "portdiag.schema.json#/$defs/link_kind",
 }
 
 // The words that the source declares, and those of the schemas, are the same.
@@ -422,6 +428,16 @@ func eachFile(t *testing.T, visit func(pkg string, file *ast.File)) {
 	}
 }
 
+// For each cause there is a schema of its evidence.
+func TestSchemasKnowTheEvidence(t *testing.T) {
+	for _, about := range portdiag.Causes {
+		const report = `{"port":8000,"verdict":"free","bindable":true,"listeners":[],"findings":[{"cause":%q,"severity":"info","summary":"s","evidence":{"mine":7}}]}`
+		if schematest.Check("portdiag", fmt.Appendf(nil, report, about.Cause)) == nil {
+			t.Errorf("%s: any evidence will do", about.Cause)
+		}
+	}
+}
+
 // Each valid record, and what makes it invalid.
 func TestSchemasRefuse(t *testing.T) {
 	const (
@@ -430,8 +446,17 @@ func TestSchemasRefuse(t *testing.T) {
 		held     = listener + `,"pid":4242,"birth":"b:1:2","uid":1000,"user":"ann"`
 		alive    = `"pidcheck":{"exists":true,"state":"alive","name":"node","started":"2026-11-22T17:30:00Z"}`
 		freed    = `"port":8000,"status":"cleaned","killed":[4242],"failed":[],"ghost":[],"still_listening":false,"remaining_pids":[]`
+		managed  = `"managed_by":{"kind":"container","name":"web","engine":"docker","restart":"always","stop":["docker","stop","web"]}`
+		why      = `"why":[{"kind":"socket","name":"127.0.0.1:8000"},{"kind":"process","name":"node","pid":4242},{"kind":"unit","name":"web.service"}]`
 		free     = `"port":8000,"verdict":"free","bindable":true,"listeners":[],"findings":[]`
 	)
+	because := func(cause, evidence string) string {
+		finding := fmt.Sprintf(`{"cause":%q,"severity":"info","summary":"s","evidence":{%s}}`, cause, evidence)
+		return strings.Replace(free, `"findings":[]`, `"findings":[`+finding+`]`, 1)
+	}
+	explained := func(why string) string {
+		return fmt.Sprintf(`"port":8000,"verdict":"held","bindable":false,"bind_error":"EADDRINUSE","listeners":[{%s,%s,%s}],"findings":[]`, held, alive, why)
+	}
 	for _, tt := range []struct{ kind, valid, old, new string }{
 		{"listeners", held, `"TCP"`, `"SCTP"`},
 		{"listeners", held, `"pid":4242`, `"pid":0`},
@@ -454,6 +479,13 @@ func TestSchemasRefuse(t *testing.T) {
 		{"pkill2", held + `,"pkill2":{"outcome":"protected","reason":"self"}`, `,"reason":"self"`, ``},
 		{"pkill2", held + `,"pkill2":{"outcome":"protected","reason":"self"}`, `"reason":"self"`, `"reason":"us"`},
 		{"pkill2", held + `,"mine":1,"pkill2":{"outcome":"killed","signals":["SIGKILL"],"took_ms":0}`, `"took_ms":0`, `"took_ms":0.5`},
+		{"pidcheck", held + `,"pidcheck":{"exists":true,"state":"alive",` + managed + `}`, `"container"`, `"unit"`},
+		{"pidcheck", held + `,"pidcheck":{"exists":true,"state":"alive",` + managed + `}`, `"container"`, `"box"`},
+		{"pidcheck", held + `,"pidcheck":{"exists":true,"state":"alive",` + managed + `}`, `"docker"`, `"dokcer"`},
+		{"pidcheck", held + `,"pidcheck":{"exists":true,"state":"alive",` + managed + `}`, `["docker","stop","web"]`, `[]`},
+		{"pkill2", held + `,"pkill2":{"outcome":"stopped","stop":["systemctl","stop","x.service"],"took_ms":7}`, `"stop":["systemctl","stop","x.service"],`, ``},
+		{"pkill2", held + `,"pkill2":{"outcome":"stopped","stop":["systemctl","stop","x.service"],"took_ms":7}`, `"took_ms"`, `"signals":["SIGTERM"],"took_ms"`},
+		{"pkill2", held + `,"pkill2":{"outcome":"would_stop","stop":["systemctl","stop","x.service"]}`, `would_stop`, `would_terminate`},
 		{"classify", freed, `"cleaned"`, `"clean"`},
 		{"classify", freed, `"cleaned"`, `"free"`},
 		{"classify", freed, `"cleaned"`, `"stuck"`},
@@ -469,6 +501,19 @@ func TestSchemasRefuse(t *testing.T) {
 			"portdiag", strings.Replace(free, `"findings":[]`, `"findings":[{"cause":"time_wait","severity":"info","summary":"s","evidence":{"count":1,"clears_in_ms":7}}]`, 1),
 			`,"clears_in_ms":7`, ``,
 		},
+		{"portdiag", because("container", `"name":"web","engine":"docker"`), `"engine":"docker"`, `"user":true`},
+		{"portdiag", because("unit", `"name":"web.service","restart":"always"`), `"name":"web.service",`, ``},
+		{"portdiag", because("socket_unit", `"name":"web.socket","pid":1`), `"pid":1`, `"pid":"1"`},
+		{"portdiag", because("supervisor", `"name":"nodemon","pid":4242,"supervisor_pid":4200`), `,"supervisor_pid":4200`, ``},
+		{"portdiag", because("ssh_forward", `"name":"ssh","pid":4242,"argv":["ssh"]`), `["ssh"]`, `"ssh"`},
+		{"portdiag", because("kernel", `"thread":"nfsd","unit":"nfs-server.service"`), `"thread":"nfsd",`, ``},
+		{"portdiag", because("dnat", `"rules":["ip nat pre handle 4"],"targets":[]`), `["ip nat pre handle 4"]`, `[]`},
+		{"portdiag", because("other_namespace", `"addr":"127.0.0.1:8000","namespace":"net:[4026532281]","inode":7,"uid":0`), `"uid":0`, `"uid":0,"container":"web"`},
+		{"portdiag", because("reserved_port", `"reserved":"8000-8010"`), `8010`, `all`},
+		{"portdiag", because("ephemeral_port", `"range":"32768-60999"`), `-60999`, ``},
+		{"portdiag", explained(why), `"unit","name":"web.service"`, `"unit","name":""`},
+		{"portdiag", explained(why), `"process","name":"node","pid":4242`, `"process","name":"node"`},
+		{"portdiag", explained(why), `"unit"`, `"cause"`},
 	} {
 		schematest.Validate(t, tt.kind, []byte("{"+tt.valid+"}"))
 		line := fmt.Sprintf("{%s}", strings.Replace(tt.valid, tt.old, tt.new, 1))

@@ -17,6 +17,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/killport/killport/internal/schematest"
 )
 
 // programs is the folder of those that are built: killport and its like, and zoo.
@@ -203,7 +205,12 @@ func (r *rig) killport(as []string, args ...string) result {
 	} else if err != nil {
 		r.t.Fatal(err)
 	}
+	kind := "classify"
+	if slices.Contains(args, "--dry-run") {
+		kind = "pkill2"
+	}
 	for line := range bytes.Lines(out) {
+		schematest.Validate(r.t, kind, line)
 		var h holder
 		if err := errors.Join(json.Unmarshal(line, &res.port), json.Unmarshal(line, &h)); err != nil {
 			r.t.Fatalf("%v: %s", err, res.output)
