@@ -349,7 +349,32 @@ func typedWords(gen *ast.GenDecl) map[string][]string {
 // Reasons have no type of their own. They stand where an outcome is settled.
 func TestSchemasKnowTheReasons(t *testing.T) {
 	settled, obstacles, judged := map[string]bool{}, map[string]bool{}, map[string]bool{}
+	constants := map[string]map[string]ast.Expr{} // by package: a reason may have a name
 	eachFile(t, func(pkg string, file *ast.File) {
+		if constants[pkg] == nil {
+			constants[pkg] = map[string]ast.Expr{}
+		}
+		for _, decl := range file.Decls {
+			gen, ok := decl.(*ast.GenDecl)
+			if !ok || gen.Tok != token.CONST {
+				continue
+			}
+			for _, spec := range gen.Specs {
+				if spec := spec.(*ast.ValueSpec); len(spec.Values) == 1 {
+					constants[pkg][spec.Names[0].Name] = spec.Values[0]
+				}
+			}
+		}
+	})
+	eachFile(t, func(pkg string, file *ast.File) {
+		note := func(words map[string]bool, e ast.Expr) {
+			if id, ok := e.(*ast.Ident); ok && constants[pkg][id.Name] != nil {
+				e = constants[pkg][id.Name]
+			}
+			if word, ok := literal(e); ok && word != "" {
+				words[word] = true
+			}
+		}
 		ast.Inspect(file, func(n ast.Node) bool {
 			switch n := n.(type) {
 			case *ast.CallExpr:
@@ -387,12 +412,6 @@ func TestSchemasKnowTheReasons(t *testing.T) {
 				t.Errorf("%s: %q is not in the schema, which has %q", tt.of, word, tt.want)
 			}
 		}
-	}
-}
-
-func note(words map[string]bool, e ast.Expr) {
-	if word, ok := literal(e); ok && word != "" {
-		words[word] = true
 	}
 }
 
