@@ -110,10 +110,10 @@ func read(t *testing.T, name string) string {
 var (
 	pipe   = []string{"pkg/jsonl"}
 	eyes   = []string{"pkg/jsonl", "pkg/process", "parsers"}
-	levers = []string{"pkg/process", "pkg/listeners", "parsers", "internal/command"}
+	lever  = []string{"pkg/process", "pkg/listeners", "internal/command", "parsers"}
 	check  = []string{"pkg/jsonl", "pkg/process", "pkg/listeners", "pkg/manager"}
 	kill   = append(slices.Clip(check), "pkg/pidcheck")
-	diag   = append(slices.Clip(kill), "parsers", "internal/command")
+	diag   = append(slices.Clip(kill), "internal/command", "parsers")
 	judge  = append(slices.Clip(kill), "pkg/pkill2", "pkg/portdiag")
 	stages = append(slices.Clip(judge), "pkg/classify")
 	layers = map[string][]string{
@@ -121,7 +121,7 @@ var (
 		"pkg/jsonl/jsonltest": pipe,
 		"pkg/process":         {"parsers"},
 		"pkg/listeners":       eyes,
-		"pkg/manager":         levers,
+		"pkg/manager":         lever,
 		"pkg/pidcheck":        check,
 		"pkg/pkill2":          kill,
 		"pkg/portdiag":        diag,
@@ -186,7 +186,8 @@ var confined = []struct {
 	{regexp.MustCompile(`^github\.com/santhosh-tekuri/`), regexp.MustCompile(`^internal/schematest/`)},
 	{regexp.MustCompile(`^github\.com/(google/go-cmp|rogpeppe/go-internal)`), regexp.MustCompile(`_test\.go$`)},
 	{regexp.MustCompile(`^` + module + `(internal/schematest|pkg/jsonl/jsonltest)$`), regexp.MustCompile(`_test\.go$`)},
-	{regexp.MustCompile(`^` + module + `(cmd/|internal/(zoo|suite))`), regexp.MustCompile(`^$`)},
+	{regexp.MustCompile(`^` + module + `(cmd/|internal/(zoo|suite|rig))`), regexp.MustCompile(`^$`)},
+	{regexp.MustCompile(`^os/exec$`), regexp.MustCompile(`^internal/(command|suite|zoo)/|_test\.go$`)},
 }
 
 func TestImportsAreConfined(t *testing.T) {

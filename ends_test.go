@@ -73,6 +73,9 @@ func deadly(s source) []string {
 			if weapon := weapons[from]; isPackage && weapon != nil && weapon.MatchString(n.Sel.Name) {
 				flag(n, "%s.%s", from, n.Sel.Name)
 			}
+			if from == runner && n.Sel.Name == "Run" && s.dir() != "pkg/manager" {
+				flag(n, "command.Run")
+			}
 			if !isPackage && n.Sel.Name == "Process" { // of an exec.Cmd: the way to Kill and Signal
 				flag(n, "a field Process")
 			}
@@ -84,7 +87,16 @@ func deadly(s source) []string {
 				flag(n, "the name %s", text)
 			}
 		case *ast.CallExpr:
-			if sel, ok := n.Fun.(*ast.SelectorExpr); ok && names[identifier(sel.X)] == "os/exec" {
+			sel, ok := n.Fun.(*ast.SelectorExpr)
+			if !ok {
+				break
+			}
+			from := names[identifier(sel.X)]
+			if from == runner && sel.Sel.Name == "Run" && !pullsLever(s, n) {
+				flag(n, "command.Run of what is no lever")
+				break
+			}
+			if from == "os/exec" || from == runner && sel.Sel.Name != "Run" {
 				for _, word := range words(n.Args) {
 					if slices.Contains(killer, program(word)) {
 						flag(n, "exec of %q", word)
@@ -95,6 +107,24 @@ func deadly(s source) []string {
 		return true
 	})
 	return found
+}
+
+// runner runs the programs of others. Ask changes nothing; by Run what manages
+// a holder is told to stop it.
+const runner = module + "internal/command"
+
+// pullsLever reports whether a call of Run stands where levers are, and runs
+// what one of them, or systemctl, is to be told.
+func pullsLever(s source, run *ast.CallExpr) bool {
+	if s.dir() != "pkg/manager" || len(run.Args) != 2 {
+		return false
+	}
+	argv, ok := run.Args[1].(*ast.CallExpr)
+	if !ok {
+		return false
+	}
+	from, ok := argv.Fun.(*ast.SelectorExpr)
+	return ok && (from.Sel.Name == "systemctl" || from.Sel.Name == "command")
 }
 
 // imported returns the packages by the name that they have in s. One that
@@ -145,6 +175,24 @@ func program(name string) string {
 	return strings.TrimSuffix(name, ".exe")
 }
 
+// Levers are pulled in pkg/manager, and only they.
+func TestLevers(t *testing.T) {
+	for code, want := range map[string]bool{
+		`command.Run(ctx, u.bus.systemctl("stop", name)...)`: true,
+		`command.Run(ctx, c.command(grace)...)`:              true,
+		`command.Run(ctx, m.Stop...)`:                        false,
+		`command.Run(ctx, "docker", "kill", name)`:           false,
+	} {
+		s, err := parse("pkg/manager/x.go", "package manager\n\nimport \""+runner+"\"\n\nfunc f() {\n"+code+"\n}\n")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := deadly(s); (len(got) == 0) != want {
+			t.Errorf("deadly(%s) = %q; want none: %v", code, got, want)
+		}
+	}
+}
+
 // The scan itself finds what it is for, and nothing else.
 func TestDeadly(t *testing.T) {
 	for _, tt := range []struct {
@@ -183,6 +231,10 @@ func TestDeadly(t *testing.T) {
 		{`"github.com/killport/killport/pkg/process"`, `p, _ := process.Open(1); p.Kill()`, false},
 		{`"fmt"`, `fmt.Println("kill", []string{"kill", "1"})`, false},
 		{`"golang.org/x/sys/unix"`, `unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW, 0)`, false},
+		{`"` + runner + `"`, `command.Run(ctx, "docker", "stop", name)`, true},
+		{`"` + runner + `"`, `run := command.Run; run(ctx, argv...)`, true},
+		{`"` + runner + `"`, `command.Ask(ctx, "pkill", name)`, true},
+		{`"` + runner + `"`, `command.Ask(ctx, "docker", "ps")`, false},
 		{`"golang.org/x/sys/windows"`, `windows.NewLazySystemDLL("iphlpapi.dll").NewProc("GetExtendedTcpTable")`, false},
 	} {
 		s, err := parse("x.go", "package x\n\nimport "+tt.imports+"\n\nfunc f() {\n"+tt.code+"\n}\n")

@@ -153,6 +153,9 @@ func members(of reflect.Type) map[string]member {
 			maps.Copy(all, members(f.Type))
 			continue
 		}
+		if !f.IsExported() {
+			continue
+		}
 		all[name] = member{f.Type, !strings.Contains(options, "omit")}
 	}
 	return all
@@ -289,6 +292,8 @@ var enums = map[string]string{
 	"listeners.Owner":    "listeners.schema.json#/$defs/owner",
 	"process.Protection": "pidcheck.schema.json#/$defs/protection",
 	"pidcheck.State":     "pidcheck.schema.json#/$defs/state",
+	"manager.Kind":       "pidcheck.schema.json#/$defs/manager_kind",
+	"manager.engine":     "pidcheck.schema.json#/$defs/engine_command",
 	"pkill2.Outcome":     "pkill2.schema.json#/$defs/outcome",
 	"pkill2.Via":         "", // an option, in no record
 	"classify.Status":    "classify.schema.json#/$defs/status",
@@ -296,8 +301,6 @@ var enums = map[string]string{
 	"portdiag.Cause":     "portdiag.schema.json#/$defs/cause",
 	"portdiag.Severity":  "portdiag.schema.json#/$defs/severity",
 	"portdiag.LinkKind":  "portdiag.schema.json#/$defs/link_kind",
-	"manager.Kind":       "pidcheck.schema.json#/$defs/manager_kind",
-	"manager.engine":     "", // in the record it may be another
 }
 
 // The words that the source declares, and those of the schemas, are the same.
@@ -349,7 +352,32 @@ func typedWords(gen *ast.GenDecl) map[string][]string {
 // Reasons have no type of their own. They stand where an outcome is settled.
 func TestSchemasKnowTheReasons(t *testing.T) {
 	settled, obstacles, judged := map[string]bool{}, map[string]bool{}, map[string]bool{}
+	constants := map[string]map[string]ast.Expr{} // by package: a reason may have a name
 	eachFile(t, func(pkg string, file *ast.File) {
+		if constants[pkg] == nil {
+			constants[pkg] = map[string]ast.Expr{}
+		}
+		for _, decl := range file.Decls {
+			gen, ok := decl.(*ast.GenDecl)
+			if !ok || gen.Tok != token.CONST {
+				continue
+			}
+			for _, spec := range gen.Specs {
+				if spec := spec.(*ast.ValueSpec); len(spec.Values) == 1 {
+					constants[pkg][spec.Names[0].Name] = spec.Values[0]
+				}
+			}
+		}
+	})
+	eachFile(t, func(pkg string, file *ast.File) {
+		note := func(words map[string]bool, e ast.Expr) {
+			if id, ok := e.(*ast.Ident); ok && constants[pkg][id.Name] != nil {
+				e = constants[pkg][id.Name]
+			}
+			if word, ok := literal(e); ok && word != "" {
+				words[word] = true
+			}
+		}
 		ast.Inspect(file, func(n ast.Node) bool {
 			switch n := n.(type) {
 			case *ast.CallExpr:
@@ -390,12 +418,6 @@ func TestSchemasKnowTheReasons(t *testing.T) {
 	}
 }
 
-func note(words map[string]bool, e ast.Expr) {
-	if word, ok := literal(e); ok && word != "" {
-		words[word] = true
-	}
-}
-
 func literal(e ast.Expr) (string, bool) {
 	if field, ok := e.(*ast.KeyValueExpr); ok {
 		e = field.Value
@@ -428,6 +450,16 @@ func eachFile(t *testing.T, visit func(pkg string, file *ast.File)) {
 	}
 }
 
+// For each cause there is a schema of its evidence.
+func TestSchemasKnowTheEvidence(t *testing.T) {
+	for _, about := range portdiag.Causes {
+		const report = `{"port":8000,"verdict":"free","bindable":true,"listeners":[],"findings":[{"cause":%q,"severity":"info","summary":"s","evidence":{"mine":7}}]}`
+		if schematest.Check("portdiag", fmt.Appendf(nil, report, about.Cause)) == nil {
+			t.Errorf("%s: any evidence will do", about.Cause)
+		}
+	}
+}
+
 // Each valid record, and what makes it invalid.
 func TestSchemasRefuse(t *testing.T) {
 	const (
@@ -436,8 +468,17 @@ func TestSchemasRefuse(t *testing.T) {
 		held     = listener + `,"pid":4242,"birth":"b:1:2","uid":1000,"user":"ann"`
 		alive    = `"pidcheck":{"exists":true,"state":"alive","name":"node","started":"2026-11-22T17:30:00Z"}`
 		freed    = `"port":8000,"status":"cleaned","killed":[4242],"failed":[],"ghost":[],"still_listening":false,"remaining_pids":[]`
+		managed  = `"managed_by":{"kind":"container","name":"web","engine":"docker","restart":"always","stop":["docker","stop","web"]}`
+		why      = `"why":[{"kind":"socket","name":"127.0.0.1:8000"},{"kind":"process","name":"node","pid":4242},{"kind":"unit","name":"web.service"}]`
 		free     = `"port":8000,"verdict":"free","bindable":true,"listeners":[],"findings":[]`
 	)
+	because := func(cause, evidence string) string {
+		finding := fmt.Sprintf(`{"cause":%q,"severity":"info","summary":"s","evidence":{%s}}`, cause, evidence)
+		return strings.Replace(free, `"findings":[]`, `"findings":[`+finding+`]`, 1)
+	}
+	explained := func(why string) string {
+		return fmt.Sprintf(`"port":8000,"verdict":"held","bindable":false,"bind_error":"EADDRINUSE","listeners":[{%s,%s,%s}],"findings":[]`, held, alive, why)
+	}
 	for _, tt := range []struct{ kind, valid, old, new string }{
 		{"listeners", held, `"TCP"`, `"SCTP"`},
 		{"listeners", held, `"pid":4242`, `"pid":0`},
@@ -460,6 +501,13 @@ func TestSchemasRefuse(t *testing.T) {
 		{"pkill2", held + `,"pkill2":{"outcome":"protected","reason":"self"}`, `,"reason":"self"`, ``},
 		{"pkill2", held + `,"pkill2":{"outcome":"protected","reason":"self"}`, `"reason":"self"`, `"reason":"us"`},
 		{"pkill2", held + `,"mine":1,"pkill2":{"outcome":"killed","signals":["SIGKILL"],"took_ms":0}`, `"took_ms":0`, `"took_ms":0.5`},
+		{"pidcheck", held + `,"pidcheck":{"exists":true,"state":"alive",` + managed + `}`, `"container"`, `"unit"`},
+		{"pidcheck", held + `,"pidcheck":{"exists":true,"state":"alive",` + managed + `}`, `"container"`, `"box"`},
+		{"pidcheck", held + `,"pidcheck":{"exists":true,"state":"alive",` + managed + `}`, `"docker"`, `"dokcer"`},
+		{"pidcheck", held + `,"pidcheck":{"exists":true,"state":"alive",` + managed + `}`, `["docker","stop","web"]`, `[]`},
+		{"pkill2", held + `,"pkill2":{"outcome":"stopped","stop":["systemctl","stop","x.service"],"took_ms":7}`, `"stop":["systemctl","stop","x.service"],`, ``},
+		{"pkill2", held + `,"pkill2":{"outcome":"stopped","stop":["systemctl","stop","x.service"],"took_ms":7}`, `"took_ms"`, `"signals":["SIGTERM"],"took_ms"`},
+		{"pkill2", held + `,"pkill2":{"outcome":"would_stop","stop":["systemctl","stop","x.service"]}`, `would_stop`, `would_terminate`},
 		{"classify", freed, `"cleaned"`, `"clean"`},
 		{"classify", freed, `"cleaned"`, `"free"`},
 		{"classify", freed, `"cleaned"`, `"stuck"`},
@@ -475,6 +523,19 @@ func TestSchemasRefuse(t *testing.T) {
 			"portdiag", strings.Replace(free, `"findings":[]`, `"findings":[{"cause":"time_wait","severity":"info","summary":"s","evidence":{"count":1,"clears_in_ms":7}}]`, 1),
 			`,"clears_in_ms":7`, ``,
 		},
+		{"portdiag", because("container", `"name":"web","engine":"docker"`), `"engine":"docker"`, `"user":true`},
+		{"portdiag", because("unit", `"name":"web.service","restart":"always"`), `"name":"web.service",`, ``},
+		{"portdiag", because("socket_unit", `"name":"web.socket","pid":1`), `"pid":1`, `"pid":"1"`},
+		{"portdiag", because("supervisor", `"name":"nodemon","pid":4242,"supervisor_pid":4200`), `,"supervisor_pid":4200`, ``},
+		{"portdiag", because("ssh_forward", `"name":"ssh","pid":4242,"argv":["ssh"]`), `["ssh"]`, `"ssh"`},
+		{"portdiag", because("kernel", `"thread":"nfsd","unit":"nfs-server.service"`), `"thread":"nfsd",`, ``},
+		{"portdiag", because("dnat", `"rules":["ip nat pre handle 4"],"targets":[]`), `["ip nat pre handle 4"]`, `[]`},
+		{"portdiag", because("other_namespace", `"addr":"127.0.0.1:8000","namespace":"net:[4026532281]","inode":7,"uid":0`), `"uid":0`, `"uid":0,"container":"web"`},
+		{"portdiag", because("reserved_port", `"reserved":"8000-8010"`), `8010`, `all`},
+		{"portdiag", because("ephemeral_port", `"range":"32768-60999"`), `-60999`, ``},
+		{"portdiag", explained(why), `"unit","name":"web.service"`, `"unit","name":""`},
+		{"portdiag", explained(why), `"process","name":"node","pid":4242`, `"process","name":"node"`},
+		{"portdiag", explained(why), `"unit"`, `"cause"`},
 	} {
 		schematest.Validate(t, tt.kind, []byte("{"+tt.valid+"}"))
 		line := fmt.Sprintf("{%s}", strings.Replace(tt.valid, tt.old, tt.new, 1))

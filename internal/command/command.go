@@ -19,6 +19,12 @@ const (
 	maxWords  = 16 << 10        // bytes of an error
 )
 
+// Here reports whether there is such a program on PATH.
+func Here(program string) bool {
+	_, err := exec.LookPath(program)
+	return err == nil
+}
+
 // Ask runs a command that changes nothing, and returns what it prints.
 func Ask(ctx context.Context, argv ...string) ([]byte, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, patience, fmt.Errorf("no answer within %v", patience))

@@ -43,6 +43,7 @@ func (r *rig) portdiag(as []string, port string) report {
 	if err := json.Unmarshal([]byte(out), &res); err != nil {
 		r.t.Fatalf("%v: %s", err, out)
 	}
+	schematest.Validate(r.t, "portdiag", []byte(strings.TrimSpace(out)))
 	r.t.Logf("portdiag %s: %s", port, out)
 	return res
 }

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"math"
 	"net/netip"
-	"os/exec"
 	"slices"
 	"strconv"
 	"strings"
@@ -124,7 +123,7 @@ func anyByID(ctx context.Context, id string) (*Manager, *inspection) {
 	nameless := Manager{Kind: Container, Name: id[:12], ID: id}
 	var errs []error
 	for _, e := range []engine{docker, nerdctl, podman} {
-		if _, err := exec.LookPath(string(e)); err != nil {
+		if !command.Here(string(e)) {
 			continue
 		}
 		m, c := e.byID(ctx, id)

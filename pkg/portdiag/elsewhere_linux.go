@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"maps"
 	"os"
-	"os/exec"
 	"slices"
 	"strconv"
 	"strings"
@@ -18,14 +17,16 @@ import (
 )
 
 // elsewhere looks for causes that are not on the socket: containers and units
-// that we may know of without seeing their processes, the packet filter, other
-// network namespaces, the ranges that the kernel gives ports from.
+// that we may know of without seeing their processes; and, of a port on which
+// nobody listens, the packet filter, other network namespaces, the ranges that
+// the kernel gives ports from.
 func (r *Report) elsewhere(ctx context.Context, q listeners.Query) {
 	r.behindTheScenes(ctx, q)
-	r.redirected(ctx, q)
-	if len(r.Listeners) == 0 {
-		r.Findings = append(r.Findings, inNamespaces(ctx, q)...)
+	if len(r.Listeners) > 0 {
+		return
 	}
+	r.redirected(ctx, q)
+	r.Findings = append(r.Findings, inNamespaces(ctx, q)...)
 	r.ranges(q)
 }
 
@@ -65,13 +66,11 @@ func (r *Report) redirected(ctx context.Context, q listeners.Query) {
 		{"ip6tables-save", "-t", "nat"},
 		{"nft", "--json", "list", "ruleset"},
 	} {
-		if _, err := exec.LookPath(tool[0]); err != nil {
+		if !command.Here(tool[0]) {
 			continue
 		}
 		if os.Geteuid() > 0 {
-			if len(r.Listeners) == 0 {
-				r.Unseen = append(r.Unseen, "the packet filter: it takes root")
-			}
+			r.Unseen = append(r.Unseen, "the packet filter: it takes root")
 			break
 		}
 		out, err := command.Ask(ctx, tool...)
@@ -88,7 +87,7 @@ func (r *Report) redirected(ctx context.Context, q listeners.Query) {
 		}
 		found = append(found, rules...)
 	}
-	if len(found) > 0 && (!r.has(CauseContainer) || len(r.Listeners) == 0) {
+	if len(found) > 0 {
 		r.Findings = append(r.Findings, redirectFinding(found, r.Bindable))
 	}
 }

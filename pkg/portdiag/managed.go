@@ -31,9 +31,6 @@ func managedFinding(m *manager.Manager, pid int) Finding {
 		f.Summary += fmt.Sprintf(" (PID %d)", m.PID)
 	}
 	f.Summary += " " + verb(m)
-	if f.Cause == "" {
-		f.Cause = CauseProtected
-	}
 	switch m.Restart {
 	case "", "no":
 	case "on-change":
