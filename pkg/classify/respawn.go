@@ -59,6 +59,9 @@ func (c *portCase) respawned(now []listeners.Listener) []Respawn {
 	}
 	var out []Respawn
 	for _, l := range now {
+		if l.Owner != "" {
+			continue
+		}
 		info := inspect(l.PID)
 		if c.listed(l) || !ended[info.PPID] {
 			continue

@@ -54,7 +54,7 @@ type hunt struct {
 type identity struct {
 	pid   int
 	birth process.Birth
-	inode uint64 // of sockets without a holder
+	ghost listeners.ID // the socket that has no holder
 }
 
 func newHunt(opts Options) *hunt {
@@ -81,8 +81,8 @@ func (h *hunt) close() {
 func (h *hunt) add(l listeners.Listener, managed *pidcheck.Manager) *target {
 	h.want(l)
 	id := identity{pid: l.PID, birth: l.Birth}
-	if l.PID == 0 {
-		id.inode = l.Socket.Inode
+	if l.Owner != "" {
+		id.ghost = l.Socket.Key()
 	}
 	if t := h.known[id]; t != nil {
 		t.sockets = append(t.sockets, l.Socket)
@@ -114,7 +114,7 @@ func (h *hunt) wake() {
 
 // want takes the socket of l among the wanted ones.
 func (h *hunt) want(l listeners.Listener) {
-	if l.Socket.Inode == 0 {
+	if l.Socket.IsZero() {
 		return
 	}
 	h.wanted[l.Socket] = true
@@ -255,11 +255,11 @@ func (h *hunt) parent(t *target) *target {
 	return nil
 }
 
-// table are wanted sockets that are there, by inode.
-type table map[uint64]listeners.Socket
+// table are wanted sockets that are there, by the keys of their IDs.
+type table map[listeners.ID]listeners.Socket
 
 func (t table) has(id listeners.ID) bool {
-	s, ok := t[id.Inode]
+	s, ok := t[id.Key()]
 	return ok && s.ID.Same(id)
 }
 
@@ -275,11 +275,11 @@ func (h *hunt) look(ctx context.Context) (table, error) {
 	}
 	all, live := table{}, table{}
 	for _, s := range now {
-		all[s.ID.Inode] = s
+		all[s.ID.Key()] = s
 	}
 	for id := range h.wanted {
 		if all.has(id) {
-			live[id.Inode] = all[id.Inode]
+			live[id.Key()] = all[id.Key()]
 		}
 	}
 	for _, t := range h.targets {
@@ -338,7 +338,7 @@ func (h *hunt) unaccounted(live table) []listeners.Socket {
 		}
 		for _, id := range t.sockets {
 			if left.has(id) {
-				delete(left, id.Inode)
+				delete(left, id.Key())
 			}
 		}
 	}

@@ -140,9 +140,18 @@ func (t *target) ask(opts Options) {
 		return
 	}
 	t.asked = time.Now()
-	t.result.Signals = append(t.result.Signals, process.SignalName(opts.Signal))
-	if err := t.pin.Terminate(opts.Signal); err != nil {
-		t.result.Signals = nil
+	err := t.pin.Terminate(opts.Signal)
+	if errors.Is(err, process.ErrCannotAsk) { // to wait would be in vain
+		t.force()
+		return
+	}
+	t.sent(err)
+}
+
+// sent notes what was sent to t, and its failure.
+func (t *target) sent(err error) {
+	t.result.Signals = t.pin.Sent()
+	if err != nil {
 		t.fail(err, "signal")
 	}
 }
@@ -156,10 +165,7 @@ func (t *target) force() {
 	if t.asked.IsZero() {
 		t.asked = t.forced
 	}
-	t.result.Signals = append(t.result.Signals, "SIGKILL")
-	if err := t.pin.Kill(); err != nil {
-		t.fail(err, "signal")
-	}
+	t.sent(t.pin.Kill())
 }
 
 // wouldDo settles t by what would be done to it.

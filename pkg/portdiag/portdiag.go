@@ -125,7 +125,7 @@ func Diagnose(ctx context.Context, q listeners.Query) (Report, error) {
 }
 
 func (r Report) judge() Verdict {
-	named := func(l Listener) bool { return l.PID != 0 }
+	named := func(l Listener) bool { return l.Owner == "" }
 	hidden := func(l Listener) bool { return l.Owner == listeners.OwnerHidden }
 	switch {
 	case slices.ContainsFunc(r.Listeners, named):
@@ -143,14 +143,17 @@ func (r Report) judge() Verdict {
 // findings says what stands in the way with one listener; those on a ghost
 // take a look at the whole system.
 func (l Listener) findings() []Finding {
-	evidence := map[string]any{"addr": l.Addr(), "inode": l.Socket.Inode}
+	evidence := map[string]any{"addr": l.Addr()}
+	if l.Socket.Inode != 0 {
+		evidence["inode"] = l.Socket.Inode
+	}
 	if l.UID != nil {
 		evidence["uid"], evidence["user"] = *l.UID, l.User
 	}
-	if l.PID == 0 {
-		if l.Owner == listeners.OwnerNone {
-			return nil
-		}
+	switch l.Owner {
+	case listeners.OwnerNone:
+		return nil
+	case listeners.OwnerHidden:
 		return []Finding{{
 			Cause: CauseHidden, Severity: Error, Evidence: evidence,
 			Summary: fmt.Sprintf("a process listens on %s which we may not see; the socket is %s's", l.Addr(), l.who()),
@@ -197,6 +200,7 @@ func foreign(uid uint32) bool {
 var protections = map[process.Protection]string{
 	process.ProtectedInit:      "it is the first process of the system",
 	process.ProtectedKernel:    "it is part of the kernel",
+	process.ProtectedSystem:    "Windows stops without it",
 	process.ProtectedSelf:      "it is this program",
 	process.ProtectedPipeline:  "it is at the other end of our pipe",
 	process.ProtectedNamespace: "/proc belongs to another PID namespace, and its numbers are not ours",

@@ -1,0 +1,99 @@
+package listeners
+
+import (
+	"context"
+	"errors"
+	"slices"
+
+	"github.com/killport/killport/pkg/process"
+)
+
+// holders believes the table, which names one process a socket, if that
+// process can be it. Else the socket is a ghost: its holders, if there are any,
+// have inherited it.
+func holders(ctx context.Context, found []Socket) ([]Listener, error) {
+	lines := make([]Listener, len(found))
+	var ghosts []int
+	for i, s := range found {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		l := s.listener()
+		l.PID, l.UID, l.User = int(s.PID), nil, "" // a socket is no user's
+		birth, err := birthOfOwner(s)
+		switch {
+		case errors.Is(err, process.ErrGone):
+			l.Owner = OwnerNone
+			ghosts = append(ghosts, i)
+		default: // on another error it is listed without a birth, and never killed
+			l.Birth = birth
+		}
+		lines[i] = l
+	}
+	if len(ghosts) > 0 {
+		haunt(ctx, found, lines, ghosts)
+	}
+	return lines, nil
+}
+
+// birthOfOwner says ErrGone if the process that the table names cannot have
+// made the socket.
+func birthOfOwner(s Socket) (process.Birth, error) {
+	if s.PID == 0 {
+		return "", process.ErrGone
+	}
+	p, err := process.Open(int(s.PID))
+	if err != nil {
+		return "", err
+	}
+	defer p.Close()
+	if err := mayHaveMade(p, s.ID); err != nil {
+		return "", err
+	}
+	return p.Birth()
+}
+
+// mayHaveMade says ErrGone if the process was created after the bind: its PID
+// was another's then. A time that is unknown says nothing.
+func mayHaveMade(p *process.Pin, id ID) error {
+	info, err := p.Inspect()
+	if err != nil {
+		return err
+	}
+	bound := id.boundAt().Time()
+	if !bound.IsZero() && !info.Started.IsZero() && info.Started.After(bound) {
+		return process.ErrGone
+	}
+	return nil
+}
+
+// holds: a process has the socket if the table says so; and of a ghost, if one
+// of its handles leads to it.
+func holds(p *process.Pin, ids []ID) (bool, error) {
+	for _, id := range ids {
+		proto, local := id.local()
+		now, err := Sockets(context.Background(), Query{Proto: proto, Port: local.Port()})
+		if err != nil {
+			return false, err
+		}
+		at := slices.IndexFunc(now, func(s Socket) bool { return s.ID.Same(id) })
+		if at < 0 {
+			continue
+		}
+		_, err = birthOfOwner(now[at])
+		switch {
+		case errors.Is(err, process.ErrGone):
+			if has, err := inherited(p, now[at]); has || err != nil {
+				return has, err
+			}
+		case err != nil:
+			return false, err
+		case int(now[at].PID) == p.PID():
+			return true, mayHaveMade(p, id)
+		}
+	}
+	if p.Exited() {
+		return false, process.ErrGone
+	}
+	return false, nil
+}
