@@ -1,0 +1,292 @@
+package wine
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+
+	"golang.org/x/sys/windows"
+
+	"github.com/killport/killport/pkg/classify"
+	"github.com/killport/killport/pkg/listeners"
+	"github.com/killport/killport/pkg/pidcheck"
+	"github.com/killport/killport/pkg/pkill2"
+	"github.com/killport/killport/pkg/portdiag"
+)
+
+// commands is where the six commands are: where scripts/wine has built them,
+// or where go builds them.
+var commands = sync.OnceValues(func() (string, error) {
+	if dir := os.Getenv("KILLPORT_EXES"); dir != "" {
+		return dir, nil
+	}
+	dir, err := os.MkdirTemp("", "killport-exes")
+	if err != nil {
+		return "", err
+	}
+	out, err := exec.Command("go", "build", "-o", dir+string(os.PathSeparator), "../../cmd/...").CombinedOutput()
+	if err != nil {
+		return "", fmt.Errorf("go build: %w: %s", err, out)
+	}
+	return dir, nil
+})
+
+func command(t *testing.T, name string, args ...string) *exec.Cmd {
+	t.Helper()
+	dir, err := commands()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return exec.Command(filepath.Join(dir, name+".exe"), args...)
+}
+
+// run runs a command to its end.
+func run(t *testing.T, stdin string, name string, args ...string) (stdout, stderr string, code int) {
+	t.Helper()
+	cmd := command(t, name, args...)
+	var out, errs bytes.Buffer
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(stdin), &out, &errs
+	err := cmd.Run()
+	var exit *exec.ExitError
+	if err != nil && !errors.As(err, &exit) {
+		t.Fatal(err)
+	}
+	return out.String(), errs.String(), cmd.ProcessState.ExitCode()
+}
+
+// record is what the tests look at, of any stage.
+type record struct {
+	listeners.Listener
+	Check  pidcheck.Result `json:"pidcheck"`
+	Done   pkill2.Result   `json:"pkill2"`
+	Result classify.Result `json:"-"`
+}
+
+func decode(t *testing.T, lines string) []record {
+	t.Helper()
+	var all []record
+	for line := range strings.Lines(lines) {
+		var r record
+		if err := errors.Join(json.Unmarshal([]byte(line), &r), json.Unmarshal([]byte(line), &r.Result)); err != nil {
+			t.Fatalf("%q: %v", line, err)
+		}
+		all = append(all, r)
+	}
+	return all
+}
+
+// one runs a command that must give one record.
+func one(t *testing.T, wantCode int, name string, args ...string) record {
+	t.Helper()
+	out, errs, code := run(t, "", name, args...)
+	all := decode(t, out)
+	if len(all) != 1 || code != wantCode {
+		t.Fatalf("%s %q = exit %d, want %d, and one record\n%s%s", name, args, code, wantCode, out, errs)
+	}
+	return all[0]
+}
+
+func port(c *cast) string { return strconv.Itoa(c.Port) }
+
+// pipe runs the commands as a shell does, each feeding the next.
+func pipe(t *testing.T, commands ...[]string) string {
+	t.Helper()
+	var last io.Reader
+	var out bytes.Buffer
+	var started []*exec.Cmd
+	for i, c := range commands {
+		cmd := command(t, c[0], c[1:]...)
+		cmd.Stdin, cmd.Stderr = last, os.Stderr
+		if i == len(commands)-1 {
+			cmd.Stdout = &out
+		} else {
+			r, w, err := os.Pipe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer r.Close()
+			defer w.Close()
+			cmd.Stdout, last = w, r
+		}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		if w, ok := cmd.Stdout.(*os.File); ok {
+			w.Close()
+		}
+		started = append(started, cmd)
+	}
+	for _, cmd := range started {
+		if err := cmd.Wait(); err != nil {
+			t.Errorf("%v: %v", cmd.Args, err)
+		}
+	}
+	return out.String()
+}
+
+func TestListKillFree(t *testing.T) {
+	c := start(t, "serve", 0)
+	l := one(t, 0, "listeners", port(c))
+	if l.PID != c.PID || l.Addr() != c.Addr || l.Birth == "" || l.Birth.Weak() || l.Socket.IsZero() {
+		t.Errorf("listeners = %+v; want PID %d at %s", l.Listener, c.PID, c.Addr)
+	}
+	if dry := one(t, 0, "killport", "--dry-run", port(c)); dry.Done.Outcome != pkill2.WouldTerminate {
+		t.Errorf("killport --dry-run: %+v", dry.Done)
+	}
+	c.lives(t)
+	if r := one(t, 0, "killport", port(c)).Result; r.Status != classify.Cleaned || len(r.Killed) != 1 || r.Killed[0] != c.PID {
+		t.Errorf("killport = %+v; want cleaned, killed %d", r, c.PID)
+	}
+	c.ended(t)
+	if out, _, code := run(t, "", "listeners", port(c)); out != "" || code != 0 {
+		t.Errorf("listeners afterwards: exit %d, %s", code, out)
+	}
+	if r := one(t, 0, "killport", port(c)).Result; r.Status != classify.Free {
+		t.Errorf("killport again = %+v; want free", r)
+	}
+}
+
+var changing = regexp.MustCompile(`"took_ms":\d+|\d{2,}`)
+
+func TestPipeEqualsInProcess(t *testing.T) {
+	a, b := start(t, "serve", 0), start(t, "serve", 0)
+	piped := pipe(t, []string{"listeners", port(a)}, []string{"pidcheck"}, []string{"pkill2"}, []string{"classify"})
+	inProcess, _, _ := run(t, "", "killport", port(b))
+	got, want := changing.ReplaceAllString(piped, "0"), changing.ReplaceAllString(inProcess, "0")
+	if got != want || !strings.Contains(got, `"cleaned"`) {
+		t.Errorf("the pipe gives %s; killport gives %s", piped, inProcess)
+	}
+	a.ended(t)
+	b.ended(t)
+}
+
+func TestPIDReuseIsRefused(t *testing.T) {
+	c, innocent := start(t, "serve", 0), start(t, "serve", 0)
+	out, _, _ := run(t, "", "listeners", port(c))
+	forged := strings.Replace(out, fmt.Sprintf(`"pid":%d`, c.PID), fmt.Sprintf(`"pid":%d`, innocent.PID), 1)
+	got, _, _ := run(t, forged, "pkill2")
+	if r := decode(t, got); len(r) == 0 || r[0].Done.Outcome != pkill2.Reused {
+		t.Errorf("pkill2 of a reused PID: %s", got)
+	}
+	innocent.lives(t)
+}
+
+// OpenProcess takes the PID of another for 1 more, 2 more and 3 more as well.
+func TestPIDsAreNotRounded(t *testing.T) {
+	c := start(t, "serve", 0)
+	out, _, _ := run(t, "", "listeners", port(c))
+	off := strings.Replace(out, fmt.Sprintf(`"pid":%d`, c.PID), fmt.Sprintf(`"pid":%d`, c.PID+1), 1)
+	got, _, _ := run(t, off, "pidcheck")
+	if r := decode(t, got); len(r) != 1 || r[0].Check.State != pidcheck.Gone {
+		t.Errorf("pidcheck of a PID that is none: %s", got)
+	}
+}
+
+func TestConsoleProgramIsInterrupted(t *testing.T) {
+	c := start(t, "polite", windows.CREATE_NEW_CONSOLE)
+	out, _, _ := run(t, "", "listeners", port(c))
+	got, errs, code := run(t, out, "pkill2")
+	r := decode(t, got)
+	if code != 0 || len(r) != 1 || r[0].Done.Outcome != pkill2.Terminated || fmt.Sprint(r[0].Done.Signals) != "[CTRL_C]" {
+		t.Fatalf("pkill2 = exit %d, %s%s", code, got, errs)
+	}
+	c.ended(t)
+	if word := c.said(t); word != "interrupted" {
+		t.Errorf("the handler wrote %q", word)
+	}
+}
+
+func TestSharedConsoleIsSpared(t *testing.T) {
+	c := start(t, "polite", 0) // on the console of this test, if there is one
+	out, _, _ := run(t, "", "listeners", port(c))
+	got, _, code := run(t, out, "pkill2")
+	r := decode(t, got)
+	if code != 0 || len(r) != 1 || r[0].Done.Outcome != pkill2.Killed || fmt.Sprint(r[0].Done.Signals) != "[TerminateProcess]" {
+		t.Fatalf("pkill2 = exit %d, %s", code, got)
+	}
+	if word := c.said(t); word != "" {
+		t.Errorf("the handler wrote %q", word)
+	}
+}
+
+func TestStubbornIsKilledAfterTheGrace(t *testing.T) {
+	c := start(t, "stubborn", windows.CREATE_NEW_CONSOLE)
+	out, _, _ := run(t, "", "listeners", port(c))
+	got, _, code := run(t, out, "pkill2", "--grace", "500ms")
+	r := decode(t, got)
+	if code != 0 || len(r) != 1 || r[0].Done.Outcome != pkill2.Killed || fmt.Sprint(r[0].Done.Signals) != "[CTRL_C TerminateProcess]" {
+		t.Fatalf("pkill2 = exit %d, %s", code, got)
+	}
+	c.ended(t)
+}
+
+func TestWindowIsClosed(t *testing.T) {
+	c := start(t, "window", 0)
+	out, _, _ := run(t, "", "listeners", port(c))
+	got, _, code := run(t, out, "pkill2")
+	r := decode(t, got)
+	if code != 0 || len(r) != 1 || r[0].Done.Outcome != pkill2.Terminated || fmt.Sprint(r[0].Done.Signals) != "[WM_CLOSE]" {
+		t.Fatalf("pkill2 = exit %d, %s", code, got)
+	}
+	c.ended(t)
+	if word := c.said(t); word != "closed" {
+		t.Errorf("the window's procedure wrote %q", word)
+	}
+}
+
+func TestAccessDenied(t *testing.T) {
+	denied := start(t, "denied", 0)
+	other := start(t, "serve", 0, addrVar+"=127.0.0.2:"+port(denied))
+	out, _, code := run(t, "", "killport", port(denied))
+	r := decode(t, out)
+	if code != 1 || len(r) != 1 || r[0].Result.Status != classify.Partial || fmt.Sprint(r[0].Result.Failed, r[0].Result.Killed) !=
+		fmt.Sprintf("[%d] [%d]", denied.PID, other.PID) {
+		t.Errorf("killport = exit %d, %s; want partial, failed %d, killed %d", code, out, denied.PID, other.PID)
+	}
+	denied.lives(t)
+	other.ended(t)
+	l, _, _ := run(t, "", "listeners", port(denied))
+	got, _, _ := run(t, l, "pkill2")
+	if r := decode(t, got); len(r) != 1 || r[0].Done.Outcome != pkill2.Denied || r[0].PID != denied.PID {
+		t.Errorf("pkill2 = %s; want denied", got)
+	}
+}
+
+func TestGhost(t *testing.T) {
+	c := start(t, "parent", 0)
+	c.ended(t)
+	l := one(t, 0, "listeners", port(c))
+	if l.Owner != listeners.OwnerNone || len(l.Heirs) != 1 || l.Heirs[0].PID != c.Heir || l.Heirs[0].Birth == "" {
+		t.Fatalf("listeners = %+v; want a ghost with the heir %d", l.Listener, c.Heir)
+	}
+	r := one(t, 1, "killport", port(c)).Result
+	if r.Status != classify.Ghost || len(r.Ghost) != 1 || !r.StillListening || !strings.Contains(r.Hint, "--heirs") {
+		t.Errorf("killport = %+v; want ghost, and the hint to use --heirs", r)
+	}
+	if r.Diagnostics == nil || !mentions(r.Diagnostics.Findings, c.Heir) {
+		t.Errorf("the diagnostics do not name the heir %d: %+v", c.Heir, r.Diagnostics)
+	}
+	r = one(t, 0, "killport", "--heirs", port(c)).Result
+	if r.Status != classify.Cleaned || len(r.Killed) != 1 || r.Killed[0] != c.Heir {
+		t.Errorf("killport --heirs = %+v; want cleaned, killed %d", r, c.Heir)
+	}
+}
+
+func mentions(found []portdiag.Finding, heir int) bool {
+	for _, f := range found {
+		if b, err := json.Marshal(f.Evidence); err == nil && f.Cause == portdiag.CauseGhost && strings.Contains(string(b), strconv.Itoa(heir)) {
+			return true
+		}
+	}
+	return false
+}
