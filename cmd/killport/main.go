@@ -3,6 +3,7 @@ package main
 
 import (
 	"os"
+	"slices"
 
 	"github.com/killport/killport/internal/cli"
 	"github.com/killport/killport/internal/text"
@@ -32,8 +33,8 @@ type free struct {
 
 func main() {
 	args := os.Args[1:]
-	if len(args) > 0 && args[0] == "diagnose" {
-		os.Exit(cli.Main("killport diagnose", cli.DiagnoseHelp, &cli.Diagnose{}, args[1:]...))
+	if at := slices.Index(args, "diagnose"); at >= 0 {
+		os.Exit(cli.Main("killport diagnose", cli.DiagnoseHelp, &cli.Diagnose{}, slices.Delete(args, at, at+1)...))
 	}
 	os.Exit(cli.Main("killport", help, &free{}, args...))
 }

@@ -6,6 +6,7 @@ import (
 
 	"github.com/killport/killport/internal/cli"
 	"github.com/killport/killport/internal/text"
+	"github.com/killport/killport/pkg/jsonl"
 	"github.com/killport/killport/pkg/listeners"
 )
 
@@ -31,6 +32,14 @@ func (c *command) Run(s *cli.Session) error {
 	if len(queries) == 0 {
 		queries = []listeners.Query{{Proto: c.Proto()}}
 	}
-	s.Emit(listeners.Source(queries...)(s.Context), c.Format, text.Listener, nil)
+	hidden := false
+	s.Emit(listeners.Source(queries...)(s.Context), c.Format, text.Listener, func(r jsonl.Record) bool {
+		owner, _ := r.OptionalText("owner")
+		hidden = hidden || owner == string(listeners.OwnerHidden)
+		return true
+	})
+	if hidden {
+		s.Hint("some holders are hidden from us: run it as root")
+	}
 	return nil
 }

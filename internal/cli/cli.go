@@ -17,6 +17,7 @@ import (
 
 	"github.com/killport/killport/pkg/jsonl"
 	"github.com/killport/killport/pkg/listeners"
+	"github.com/killport/killport/pkg/process"
 )
 
 // The exit codes, the same for every tool. Where several apply, the highest
@@ -192,7 +193,7 @@ func (s *Session) report(err error) {
 	}
 	s.fail(ExitFailure)
 	if errors.Is(err, os.ErrPermission) {
-		s.Hint("run it as root")
+		s.Hint("run it as %s", process.Superuser())
 	}
 }
 

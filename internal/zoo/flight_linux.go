@@ -9,10 +9,11 @@ import (
 // scm leaves the listener in the receive queue of a unix socket, as unix(7) has it under SCM_RIGHTS: the kernel keeps
 // it, no descriptor table has it.
 func scm(c *call) error {
-	l, err := c.listen(c.addr(), nil)
+	all, err := c.listenAll()
 	if err != nil {
 		return err
 	}
+	l := all[0]
 	fd, err := detach(l)
 	if err != nil {
 		return err

@@ -43,9 +43,11 @@ func modes() []mode {
 		{"leader-gone", "", "the thread group leader has exited (state Z), another thread goes on listening", leaderGone},
 		{"clone-files", "", "two processes share one fd table", cloneFiles},
 		{"vfork", "", "a parent suspended in vfork (state D) and its child both have the listener", vfork},
-		{"scm", "cycle outlive", "a listener in flight over a unix socket, nobody has it open", scm},
+		{"scm", "cycle outlive mptcp reuseport", "a listener in flight over a unix socket, nobody has it open", scm},
 		{"iouring", "accept", "a listener that only an io_uring has, as a fixed file", ioUring},
 		{"hostile-name", "comm argv argv-bytes exe", "serves under a comm, an argv, an exe of your choice (each Go-escaped)", hostileName},
+		{"traced", "exit-stop", "serves, and is stopped by a tracer that does nothing more", traced},
+		{"hung", "thread", "in state D, and not to be killed, for a FUSE server that never answers", hung},
 		{"memory", "bytes", "serves, having touched 1 GiB, which takes time to tear down", memory},
 		{"many", "n idle-fds", "1000 listeners in one process, each on a port of its own", many},
 		{"threads", "n", "serves, and has 500 threads", threads},
@@ -53,6 +55,9 @@ func modes() []mode {
 		{"churn", "n for", "starts and reaps processes, 4 at a time, for 10s", churn},
 		{"sleep", "", "holds nothing", sleep},
 		{"worker", "http", "(started by others) serves the listener that it has as fd 3", worker},
+		{"tracer", "pid exit-stop", "(started by others) stops all threads of a process", tracer},
+		{"stuck", "", "(started by others) has a listener, and looks up a name in the folder that it has as fd 3", stuck},
+		{"stuck-thread", "", "(started by others) likewise, on another thread", stuckThread},
 		{"noop", "", "(started by others) exits", noop},
 	}
 }
@@ -90,12 +95,13 @@ type call struct {
 	over   time.Time
 
 	life, lasting                                                 time.Duration
-	n, localPort, idleFDs, argvBytes                              int
+	n, localPort, idleFDs, argvBytes, pid                         int
 	bytes                                                         int64
 	portFile, markFile, exe                                       string
 	comm, argv                                                    list
 	leash, mptcp, http, v6only, samePort, reusePort               bool
 	parentHolds, stubborn, orphans, stay, cycle, outlive, accepts bool
+	exitStop, thread                                              bool
 }
 
 // A list is a flag that may be given several times.
@@ -125,6 +131,9 @@ func (c *call) flagSet() *flag.FlagSet {
 	f.BoolVar(&c.cycle, "cycle", false, "put the unix sockets in flight as well: the kernel's garbage collector ends the listener")
 	f.BoolVar(&c.outlive, "outlive", false, "likewise, and leave it to whoever next closes a unix socket to start the collector")
 	f.BoolVar(&c.accepts, "accept", false, "have an accept request pending")
+	f.BoolVar(&c.exitStop, "exit-stop", false, "have the tracer stop it again when it ends, so that SIGKILL does not end it")
+	f.IntVar(&c.pid, "pid", 0, "trace this `process`")
+	f.BoolVar(&c.thread, "thread", false, "another thread than the leading one hangs")
 	f.Var(&c.comm, "comm", "`name` for PR_SET_NAME, at most 15 bytes")
 	f.Var(&c.argv, "argv", "an `argument` of the falsified command line, argv[0] first; repeat it")
 	f.IntVar(&c.argvBytes, "argv-bytes", 0, "make the command line this `long`, at most 6 MiB")

@@ -16,6 +16,7 @@ var (
 	stopped, reuseport, prefork, orphan, worker  = unsupported, unsupported, unsupported, unsupported, unsupported
 	bound, connected, threadFDs, leaderGone      = unsupported, unsupported, unsupported, unsupported
 	cloneFiles, vfork, scm, ioUring, hostileName = unsupported, unsupported, unsupported, unsupported, unsupported
+	traced, tracer, hung, stuck, stuckThread     = unsupported, unsupported, unsupported, unsupported, unsupported
 )
 
 func unsupported(*call) error {

@@ -88,7 +88,7 @@ type Supervisor struct {
 func Stage(queries ...listeners.Query) jsonl.Stage {
 	return func(ctx context.Context, seq jsonl.Seq) jsonl.Seq {
 		return func(yield func(jsonl.Record, error) bool) {
-			var ports cases
+			ports := cases{byPort: map[uint16][]*portCase{}}
 			for _, q := range queries {
 				ports.open(q)
 			}
@@ -100,15 +100,13 @@ func Stage(queries ...listeners.Query) jsonl.Stage {
 					return
 				}
 			}
-			for _, c := range ports {
-				res, err := c.judge(ctx)
-				if err != nil {
-					if !yield(jsonl.Record{}, err) {
-						return
-					}
-					continue
-				}
-				if r, err := jsonl.New(res); !yield(r, err) {
+			now, err := ports.lastLook(ctx)
+			if err != nil {
+				yield(jsonl.Record{}, err)
+				return
+			}
+			for _, c := range ports.inOrder {
+				if !yield(c.record(ctx, now)) {
 					return
 				}
 			}
@@ -116,9 +114,11 @@ func Stage(queries ...listeners.Query) jsonl.Stage {
 	}
 }
 
-// cases are the ports that are to be judged, in the order in which they came
-// up.
-type cases []*portCase
+// cases are the ports that are to be judged.
+type cases struct {
+	inOrder []*portCase // in which they came up
+	byPort  map[uint16][]*portCase
+}
 
 // portCase is one port, with all that was said of it.
 type portCase struct {
@@ -136,13 +136,17 @@ type holder struct {
 	ppid    int // as pidcheck saw it; 0: unknown
 }
 
-func (c *cases) open(q listeners.Query) {
-	for _, known := range *c {
+// open returns the case of q, which is a new one unless it has come up.
+func (c *cases) open(q listeners.Query) *portCase {
+	for _, known := range c.byPort[q.Port] {
 		if known.query == q {
-			return
+			return known
 		}
 	}
-	*c = append(*c, &portCase{query: q})
+	opened := &portCase{query: q}
+	c.inOrder = append(c.inOrder, opened)
+	c.byPort[q.Port] = append(c.byPort[q.Port], opened)
+	return opened
 }
 
 // add files r under every case that asks for its socket's port and address.
@@ -152,14 +156,15 @@ func (c *cases) add(r jsonl.Record) error {
 		return err
 	}
 	asked := false
-	for _, known := range *c {
+	for _, known := range c.byPort[h.LocalPort] {
 		if known.query.Asks(h.Listener) {
 			known.holders = append(known.holders, h)
 			asked = true
 		}
 	}
 	if !asked {
-		*c = append(*c, &portCase{query: h.Query(), holders: []holder{h}})
+		opened := c.open(h.Query())
+		opened.holders = append(opened.holders, h)
 	}
 	return nil
 }
@@ -238,13 +243,27 @@ func (h *holder) parseOutcome(r jsonl.Record) error {
 	return nil
 }
 
-// judge looks at the port now, and decides.
-func (c *portCase) judge(ctx context.Context) (Result, error) {
-	ctx = context.WithoutCancel(ctx) // an interrupted run has a verdict too
-	now, err := c.lastLook(ctx)
-	if err != nil {
-		return Result{}, err
+// record is the verdict on a port, of all that listen now.
+func (c *portCase) record(ctx context.Context, all []listeners.Listener) (jsonl.Record, error) {
+	var now []listeners.Listener
+	for _, l := range all {
+		if c.query.Asks(l) {
+			now = append(now, l)
+		}
 	}
+	res := c.judge(now)
+	if res.Status == Ghost || res.Status == Stuck {
+		report, err := portdiag.Diagnose(context.WithoutCancel(ctx), c.query)
+		if err != nil {
+			return jsonl.Record{}, err
+		}
+		res.Diagnostics = &report
+	}
+	return jsonl.New(res)
+}
+
+// judge decides, by those that listen on the port now.
+func (c *portCase) judge(now []listeners.Listener) Result {
 	res := Result{
 		Port: c.query.Port, StillListening: len(now) > 0,
 		Killed: []int{}, Failed: []int{}, Ghost: []int{}, RemainingPIDs: []int{},
@@ -260,14 +279,7 @@ func (c *portCase) judge(ctx context.Context) (Result, error) {
 	}
 	res.Status = Judge(len(c.holders) > 0, len(res.Failed) > 0, len(res.Ghost) > 0, res.StillListening)
 	c.explain(&res, now)
-	if res.Status == Ghost || res.Status == Stuck {
-		report, err := portdiag.Diagnose(ctx, c.query)
-		if err != nil {
-			return res, err
-		}
-		res.Diagnostics = &report
-	}
-	return res, nil
+	return res
 }
 
 // count puts a holder where it belongs.
@@ -279,8 +291,8 @@ func (c *portCase) count(res *Result, h holder, now []listeners.Listener) {
 		insert(&res.Released, h.PID)
 	case o.Failed():
 		insert(&res.Failed, h.PID)
-	case o.Ghostly() && (len(now) == 0 || has(now, h.Socket)):
-		insert(&res.Ghost, h.PID) // else the kernel names it no more
+	case o.Ghostly() && (len(now) == 0 || isGhost(now, h.Socket)):
+		insert(&res.Ghost, h.PID) // else the kernel names somebody else by now
 	}
 	res.TookMS = max(res.TookMS, h.tookMS)
 }
@@ -302,12 +314,20 @@ func (c *portCase) explain(res *Result, now []listeners.Listener) {
 		res.Hint = "end what starts it again: " + by.String()
 		return
 	}
-	res.Reason, res.Hint = "taken", "who has it now: "+c.diagnose()
+	for _, l := range now {
+		if c.listed(l) { // and the record named somebody else, or nothing was done
+			res.Reason, res.Hint = "held", "look again: "+c.command("killport")
+			return
+		}
+	}
+	res.Reason, res.Hint = "taken", "who has it now: "+c.command("portdiag")
 }
 
-// has reports whether the socket is among those that listen now.
-func has(now []listeners.Listener, id listeners.ID) bool {
-	return slices.ContainsFunc(now, func(l listeners.Listener) bool { return l.Socket.Same(id) })
+// isGhost reports whether the socket listens now and nobody has it.
+func isGhost(now []listeners.Listener, id listeners.ID) bool {
+	return slices.ContainsFunc(now, func(l listeners.Listener) bool {
+		return l.Owner == listeners.OwnerNone && l.Socket.Same(id)
+	})
 }
 
 // insert keeps pids sorted, each once.

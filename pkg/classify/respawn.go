@@ -3,6 +3,8 @@ package classify
 import (
 	"context"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/killport/killport/pkg/listeners"
@@ -13,25 +15,39 @@ import (
 // be a supervisor: these start a new holder within milliseconds.
 const watchTime = 100 * time.Millisecond
 
-// lastLook lists who listens now. If a holder has ended and somebody may start
-// it again, the port is watched for a while, so that it is not called free in
-// the moment between the two.
-func (c *portCase) lastLook(ctx context.Context) ([]listeners.Listener, error) {
+// lastLook lists who listens now on the ports of all cases. If a holder has
+// ended and somebody may start it again, its port is watched for a while, so
+// that it is not called free in the moment between the two.
+func (c *cases) lastLook(ctx context.Context) ([]listeners.Listener, error) {
+	if len(c.inOrder) == 0 {
+		return nil, nil
+	}
+	var queries []listeners.Query
+	for _, known := range c.inOrder {
+		queries = append(queries, known.query)
+	}
 	end := time.Now()
-	if c.maySpawn() {
+	if slices.ContainsFunc(c.inOrder, (*portCase).maySpawn) {
 		end = end.Add(watchTime)
 	}
 	for pause := time.Millisecond; ; pause = min(2*pause, 10*time.Millisecond) {
-		now, err := listeners.List(ctx, c.query)
-		if err != nil || len(now) > 0 || !time.Now().Before(end) {
+		now, err := listeners.List(context.WithoutCancel(ctx), queries...) // an interrupted run has a verdict too
+		if err != nil || !time.Now().Before(end) || c.allTaken(now) {
 			return now, err
 		}
 		select {
 		case <-time.After(pause):
 		case <-ctx.Done():
-			return nil, ctx.Err()
+			end = time.Now()
 		}
 	}
+}
+
+// allTaken reports whether each port that is worth watching is listened on.
+func (c *cases) allTaken(now []listeners.Listener) bool {
+	return !slices.ContainsFunc(c.inOrder, func(p *portCase) bool {
+		return p.maySpawn() && !slices.ContainsFunc(now, p.query.Asks)
+	})
 }
 
 // maySpawn reports whether a holder has ended that had another parent than the
@@ -102,10 +118,7 @@ func (s Supervisor) String() string {
 	return fmt.Sprintf("%s (PID %d)", s.Name, s.PID)
 }
 
-// diagnose is the command that says more about the port.
-func (c *portCase) diagnose() string {
-	if c.query.Proto == listeners.UDP {
-		return fmt.Sprintf("portdiag --udp %d", c.query.Port)
-	}
-	return fmt.Sprintf("portdiag %d", c.query.Port)
+// command is how a command is asked about the port.
+func (c *portCase) command(name string) string {
+	return name + " " + strings.Join(c.query.Args(), " ")
 }

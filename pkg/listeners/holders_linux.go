@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
+	"maps"
 	"os"
 	"runtime"
 	"slices"
@@ -29,9 +31,7 @@ func holders(ctx context.Context, found []Socket) ([]Listener, error) {
 		if view, err = walk(ctx, inodes(left), how); err != nil {
 			return nil, err
 		}
-		for _, s := range left {
-			named[s.ID] = identify(s, view.pids[s.ID.Inode])
-		}
+		identify(left, view.held, named)
 		if left, err = unnamed(ctx, left, named); err != nil {
 			return nil, err
 		}
@@ -83,60 +83,84 @@ func unnamed(ctx context.Context, found []Socket, named map[ID][]Listener) ([]So
 	return still, nil
 }
 
-// identify pins each process that was seen with the socket and reads its
-// birth, if it still holds it.
-func identify(s Socket, pids []int) []Listener {
-	var lines []Listener
-	for _, pid := range pids {
-		l := s.listener()
-		l.PID = pid
-		birth, err := birthOfHolder(pid, s.ID)
+// identify pins each process that was seen with some of the sockets, reads its
+// birth, and adds it to the holders of those that it still has.
+func identify(found []Socket, seen map[int]fds, named map[ID][]Listener) {
+	for _, pid := range slices.Sorted(maps.Keys(seen)) {
+		birth, held, err := confirm(pid, seen[pid])
 		if errors.Is(err, process.ErrGone) {
 			continue
 		}
 		// Any other error: it is there and cannot be pinned. Without a birth
 		// it is listed, and never killed.
-		l.Birth = birth
-		if birth.Weak() {
-			l.Identity = "weak"
+		for _, s := range found {
+			fd, ok := held[s.ID.Inode]
+			if !ok {
+				continue
+			}
+			l := s.listener()
+			l.PID, l.Birth = pid, birth
+			if fd != noFD {
+				l.FD = &fd
+			}
+			if birth.Weak() {
+				l.Identity = "weak"
+			}
+			named[s.ID] = append(named[s.ID], l)
 		}
-		lines = append(lines, l)
 	}
-	return lines
 }
 
-func birthOfHolder(pid int, id ID) (process.Birth, error) {
+// confirm reads the birth of a process through one pin, and which of the
+// sockets it has open now.
+func confirm(pid int, seen fds) (process.Birth, fds, error) {
 	p, err := process.Open(pid)
 	if err != nil {
-		return "", err
+		return "", seen, err
 	}
 	defer p.Close()
-	if holds, err := holds(p, []ID{id}); err == nil && !holds {
-		return "", process.ErrGone
+	want := map[uint64]bool{}
+	for inode := range seen {
+		want[inode] = true
 	}
-	return p.Birth()
+	held, err := lookThroughout(p, want)
+	if err != nil {
+		return "", seen, err
+	}
+	birth, err := p.Birth()
+	return birth, held, err
 }
 
-// holds looks into a process for the sockets, wherever it may have them. What
-// is read is the pinned process's only if that has not ended meanwhile.
-func holds(p *process.Pin, ids []ID) (bool, error) {
-	want := map[uint64]bool{}
-	for _, id := range ids {
-		want[id.Inode] = true
+// holds tries the descriptor where the socket was before it looks at all of
+// them: a process may have many thousands.
+func holds(p *process.Pin, l Listener) (bool, error) {
+	if l.FD != nil {
+		link, err := os.Readlink(fmt.Sprintf("/proc/%d/fd/%d", p.PID(), *l.FD))
+		if inode, ok := procfs.SocketInode(link); err == nil && ok && inode == l.Socket.Inode && !p.Exited() {
+			return true, nil
+		}
 	}
+	held, err := lookThroughout(p, map[uint64]bool{l.Socket.Inode: true})
+	return len(held) > 0, err
+}
+
+// lookThroughout finds which of the sockets a process has, wherever it may
+// have them. What is read is the pinned process's only if that has not ended
+// meanwhile.
+func lookThroughout(p *process.Pin, want map[uint64]bool) (fds, error) {
 	for _, how := range []look{lookAtProcesses, lookEverywhere} {
 		seen, err := how(p.PID(), want)
 		if p.Exited() {
-			return false, process.ErrGone
+			return nil, process.ErrGone
 		}
 		if len(seen) > 0 {
-			return true, nil
+			return seen, nil
 		}
 		if err != nil {
-			return false, err
+			return nil, err
 		}
 	}
-	return false, nil
+	return nil, nil
 }
 
 func inodes(found []Socket) map[uint64]bool {
@@ -149,15 +173,15 @@ func inodes(found []Socket) map[uint64]bool {
 
 // view is what a walk over all processes has seen.
 type view struct {
-	pids     map[uint64][]int // the holders, by inode, in ascending order
-	complete bool             // nothing was kept from us
+	held     map[int]fds // which sockets a process has, by PID
+	complete bool        // nothing was kept from us
 }
 
 // walk looks into all processes, side by side on all cores.
 func walk(ctx context.Context, want map[uint64]bool, how look) (view, error) {
-	v := view{pids: map[uint64][]int{}, complete: seesAll()}
+	v := view{held: map[int]fds{}, complete: seesAll()}
 	pids, err := process.All()
-	if err != nil { // no /proc at all: everything is hidden
+	if err != nil { // no /proc, or not ours: everything is hidden
 		v.complete = false
 	}
 	var mu sync.Mutex
@@ -169,8 +193,8 @@ func walk(ctx context.Context, want map[uint64]bool, how look) (view, error) {
 				seen, err := how(pid, want)
 				mu.Lock()
 				v.complete = v.complete && err == nil
-				for inode := range seen {
-					v.pids[inode] = append(v.pids[inode], pid)
+				if len(seen) > 0 {
+					v.held[pid] = seen
 				}
 				mu.Unlock()
 			}
@@ -184,24 +208,27 @@ func walk(ctx context.Context, want map[uint64]bool, how look) (view, error) {
 	}
 	close(next)
 	wg.Wait()
-	for _, pids := range v.pids {
-		slices.Sort(pids)
-	}
 	return v, ctx.Err()
 }
+
+// fds are the descriptors of sockets, by inode.
+type fds map[uint64]int
+
+// noFD is for a socket that a process has without a descriptor of its own.
+const noFD = -1
 
 // look finds which of the wanted inodes a process has open. A process that is
 // gone has none; an error means that we may not look, and that what was seen
 // may not be all.
-type look func(pid int, want map[uint64]bool) (map[uint64]bool, error)
+type look func(pid int, want map[uint64]bool) (fds, error)
 
 // lookAtProcesses reads the descriptors of the process, which all its threads
 // share as a rule.
-func lookAtProcesses(pid int, want map[uint64]bool) (map[uint64]bool, error) {
-	seen := map[uint64]bool{}
-	err := readFDs("/proc/"+strconv.Itoa(pid)+"/fd", func(_, link string) {
+func lookAtProcesses(pid int, want map[uint64]bool) (fds, error) {
+	seen := fds{}
+	err := readFDs("/proc/"+strconv.Itoa(pid)+"/fd", func(fd, link string) {
 		if inode, ok := procfs.SocketInode(link); ok && want[inode] {
-			seen[inode] = true
+			seen[inode], _ = strconv.Atoi(fd)
 		}
 	})
 	return seen, err
@@ -211,8 +238,8 @@ func lookAtProcesses(pid int, want map[uint64]bool) (map[uint64]bool, error) {
 // a table of its own (unshare(CLONE_FILES)) or outlive the thread that leads
 // the process; and the files registered with an io_uring, which need no
 // descriptor (io_uring_register(2)).
-func lookEverywhere(pid int, want map[uint64]bool) (map[uint64]bool, error) {
-	seen := map[uint64]bool{}
+func lookEverywhere(pid int, want map[uint64]bool) (fds, error) {
+	seen := fds{}
 	tasks, err := os.ReadDir("/proc/" + strconv.Itoa(pid) + "/task")
 	if err != nil {
 		return seen, unlessGone(err)
@@ -222,7 +249,7 @@ func lookEverywhere(pid int, want map[uint64]bool) (map[uint64]bool, error) {
 		dir := "/proc/" + strconv.Itoa(pid) + "/task/" + task.Name()
 		err := readFDs(dir+"/fd", func(fd, link string) {
 			if inode, ok := procfs.SocketInode(link); ok && want[inode] {
-				seen[inode] = true
+				seen[inode] = noFD
 			}
 			if link == "anon_inode:[io_uring]" {
 				denied = errors.Join(denied, registered(dir+"/fdinfo/"+fd, want, seen))
@@ -237,7 +264,7 @@ func lookEverywhere(pid int, want map[uint64]bool) (map[uint64]bool, error) {
 // busy ring the kernel shows nothing: it only tries the lock
 // (io_uring_show_fdinfo, io_uring/fdinfo.c). After some tries that counts as
 // hidden.
-func registered(fdinfo string, want, seen map[uint64]bool) error {
+func registered(fdinfo string, want map[uint64]bool, seen fds) error {
 	const tries = 200
 	var files []uint64
 	err := procfs.ErrRingBusy
@@ -250,7 +277,7 @@ func registered(fdinfo string, want, seen map[uint64]bool) error {
 	}
 	for _, inode := range files {
 		if want[inode] {
-			seen[inode] = true
+			seen[inode] = noFD
 		}
 	}
 	return err
@@ -297,9 +324,6 @@ func unlessGone(err error) error {
 // not, an error of permission shows it in most cases; hidepid=2 and 4 leave
 // the processes out without one (proc(5)).
 func seesAll() bool {
-	if process.Visible() != nil {
-		return false
-	}
 	f, err := os.Open("/proc/self/mountinfo")
 	if err != nil {
 		return false

@@ -67,33 +67,23 @@ func mayHaveMade(p *process.Pin, id ID) error {
 	return nil
 }
 
-// holds: a process has the socket if the table says so; and of a ghost, if one
-// of its handles leads to it.
-func holds(p *process.Pin, ids []ID) (bool, error) {
-	for _, id := range ids {
-		proto, local := id.local()
-		now, err := Sockets(context.Background(), Query{Proto: proto, Port: local.Port()})
-		if err != nil {
-			return false, err
-		}
-		at := slices.IndexFunc(now, func(s Socket) bool { return s.ID.Same(id) })
-		if at < 0 {
-			continue
-		}
-		_, err = birthOfOwner(now[at])
-		switch {
-		case errors.Is(err, process.ErrGone):
-			if has, err := inherited(p, now[at]); has || err != nil {
-				return has, err
-			}
-		case err != nil:
-			return false, err
-		case int(now[at].PID) == p.PID():
-			return true, mayHaveMade(p, id)
-		}
+// holds: a process has the socket if the table says so; and that of a ghost,
+// if one of its handles leads to it.
+func holds(p *process.Pin, l Listener) (bool, error) {
+	now, err := Sockets(context.Background(), l.Query())
+	if err != nil {
+		return false, err
 	}
-	if p.Exited() {
-		return false, process.ErrGone
+	at := slices.IndexFunc(now, func(s Socket) bool { return s.ID.Same(l.Socket) })
+	if at < 0 {
+		return false, nil
 	}
-	return false, nil
+	_, err = birthOfOwner(now[at])
+	switch {
+	case errors.Is(err, process.ErrGone):
+		return inherited(p, now[at])
+	case err != nil:
+		return false, err
+	}
+	return int(now[at].PID) == p.PID(), nil
 }

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/killport/killport/pkg/jsonl"
 	"github.com/killport/killport/pkg/process"
@@ -34,6 +35,18 @@ type Query struct {
 	Port  uint16     // 0: every port
 }
 
+// Args are q as a command is asked for it: 8000, or --udp 127.0.0.1:8000.
+func (q Query) Args() []string {
+	word := strconv.Itoa(int(q.Port))
+	if q.Addr.IsValid() {
+		word = netip.AddrPortFrom(q.Addr, q.Port).String()
+	}
+	if q.Proto == UDP {
+		return []string{"--udp", word}
+	}
+	return []string{word}
+}
+
 // Matches reports whether s is among what q asks for. A socket on a wildcard
 // address is in the way of every address, and so is asked for with each.
 func (q Query) Matches(s Socket) bool {
@@ -49,14 +62,16 @@ func (q Query) Asks(l Listener) bool {
 }
 
 func (q Query) reaches(s Socket) bool {
-	if !q.Addr.IsValid() || q.Addr.IsUnspecified() {
+	want, at := q.Addr.WithZone("").Unmap(), s.Local.Addr().WithZone("").Unmap()
+	switch {
+	case !want.IsValid() || want == netip.IPv6Unspecified():
 		return true
+	case at.IsUnspecified():
+		return at.Is4() == want.Is4() || at.Is6() && !s.V6Only
+	case want.IsUnspecified():
+		return at.Is4()
 	}
-	at := s.Local.Addr()
-	if at.IsUnspecified() {
-		return at.Is4() == q.Addr.Is4() || at.Is6() && !s.V6Only
-	}
-	return at.WithZone("").Unmap() == q.Addr.WithZone("").Unmap()
+	return at == want
 }
 
 // Socket is one row of the kernel's table of listeners.
@@ -122,6 +137,7 @@ type Listener struct {
 	Owner     Owner         `json:"owner,omitempty"`
 	Birth     process.Birth `json:"birth,omitempty"`
 	Identity  string        `json:"identity,omitempty"` // "weak" if Birth is
+	FD        *int          `json:"fd,omitempty"`       // of the holder; absent if it has the socket in another way
 	UID       *uint32       `json:"uid,omitempty"`      // of the socket
 	User      string        `json:"user,omitempty"`     // the name of that user
 	Socket    ID            `json:"socket"`
@@ -155,8 +171,13 @@ func Sockets(ctx context.Context, queries ...Query) ([]Socket, error) {
 	if err != nil {
 		return nil, err
 	}
+	byPort := map[uint16][]Query{}
+	for _, q := range queries {
+		byPort[q.Port] = append(byPort[q.Port], q)
+	}
 	found := slices.DeleteFunc(all, func(s Socket) bool {
-		return !slices.ContainsFunc(queries, func(q Query) bool { return q.Matches(s) })
+		asks := func(q Query) bool { return q.Matches(s) }
+		return !slices.ContainsFunc(byPort[s.Local.Port()], asks) && !slices.ContainsFunc(byPort[0], asks)
 	})
 	slices.SortFunc(found, func(a, b Socket) int {
 		return cmp.Or(cmp.Compare(a.Local.Port(), b.Local.Port()), a.Local.Compare(b.Local), cmp.Compare(a.ID.Inode, b.ID.Inode), cmp.Compare(a.ID.Row, b.ID.Row))
@@ -178,9 +199,9 @@ func List(ctx context.Context, queries ...Query) ([]Listener, error) {
 // that has been closed since has no line.
 func Holders(ctx context.Context, found []Socket) ([]Listener, error) { return holders(ctx, found) }
 
-// Holds reports whether the pinned process has one of the sockets open. An
-// error means that we may not look.
-func Holds(p *process.Pin, ids ...ID) (bool, error) { return holds(p, ids) }
+// Holds reports whether the pinned process has the socket of l open. An error
+// means that we may not look.
+func Holds(p *process.Pin, l Listener) (bool, error) { return holds(p, l) }
 
 // CloseGhost closes the socket of l in the kernel, if there is provably nobody
 // who has it. It takes root. Whether the socket is gone then, the table says.
@@ -247,6 +268,13 @@ func Parse(r jsonl.Record) (Listener, error) {
 		if *word.into, err = r.OptionalText(word.key); err != nil {
 			return l, err
 		}
+	}
+	if r.Has("fd") {
+		fd, err := r.Uint("fd", 0, 1<<31-1)
+		if err != nil {
+			return l, err
+		}
+		l.FD = new(int(fd))
 	}
 	l.Proto = cmp.Or(l.Proto, TCP)
 	if err := l.check(r); err != nil {
@@ -327,13 +355,20 @@ func (s Socket) listener() Listener {
 	}
 }
 
+// names are those of the users that were looked up.
+var names sync.Map
+
 // userName looks up who has uid; "" if nobody can tell.
 func userName(uid uint32) string {
-	u, err := user.LookupId(strconv.FormatUint(uint64(uid), 10))
-	if err != nil {
-		return ""
+	if name, ok := names.Load(uid); ok {
+		return name.(string)
 	}
-	return u.Username
+	var name string
+	if u, err := user.LookupId(strconv.FormatUint(uint64(uid), 10)); err == nil {
+		name = u.Username
+	}
+	names.Store(uid, name)
+	return name
 }
 
 // Addr is where l listens: "127.0.0.1:8000", "[::]:8000".

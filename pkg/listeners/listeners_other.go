@@ -11,5 +11,5 @@ import (
 
 func sockets(context.Context, []Query) ([]Socket, error)    { return nil, errors.ErrUnsupported }
 func holders(context.Context, []Socket) ([]Listener, error) { return nil, errors.ErrUnsupported }
-func holds(*process.Pin, []ID) (bool, error)                { return false, errors.ErrUnsupported }
+func holds(*process.Pin, Listener) (bool, error)            { return false, errors.ErrUnsupported }
 func closeSocket(context.Context, Socket) error             { return errors.ErrUnsupported }

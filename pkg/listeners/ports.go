@@ -90,9 +90,9 @@ func splitAddr(word string) (netip.Addr, string, error) {
 	case "", "*", "localhost":
 		return netip.Addr{}, ports, nil
 	}
-	bare, bracketed := strings.CutPrefix(host, "[")
+	bare, bracketed := host, strings.HasPrefix(host, "[") && strings.HasSuffix(host, "]")
 	if bracketed {
-		bare = strings.TrimSuffix(bare, "]")
+		bare = host[1 : len(host)-1]
 	}
 	addr, err := netip.ParseAddr(bare)
 	if err != nil || addr.Is6() != bracketed {

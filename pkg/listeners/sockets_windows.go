@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/netip"
 	"unsafe"
 
 	"golang.org/x/sys/windows"
@@ -132,16 +131,6 @@ func (a ID) boundAt() iptable.FileTime {
 		return 0
 	}
 	return iptable.FileTime(at)
-}
-
-// local is the address in the row.
-func (a ID) local() (proto Proto, local netip.AddrPort) {
-	var addr string
-	if n, _ := fmt.Sscanf(a.Row, "%s %s ", &proto, &addr); n != 2 {
-		return "", netip.AddrPort{}
-	}
-	local, _ = netip.ParseAddrPort(addr)
-	return proto, local
 }
 
 // closeSocket: nobody can close a socket of another process on Windows.

@@ -84,6 +84,9 @@ func Check(l listeners.Listener) Result {
 		return Result{State: Unverified, Reason: err.Error()}
 	}
 	defer p.Close()
+	if p.Exited() {
+		return Result{Exists: true, State: Zombie}
+	}
 	res, err := inspect(p, l)
 	if errors.Is(err, process.ErrGone) {
 		return Result{State: Gone}
@@ -137,7 +140,7 @@ func Verify(p *process.Pin, l listeners.Listener) (state State, reason string, e
 	if l.Socket.IsZero() {
 		return Unverified, "the record names no socket", nil
 	}
-	holds, err := listeners.Holds(p, l.Socket)
+	holds, err := listeners.Holds(p, l)
 	switch {
 	case errors.Is(err, process.ErrGone):
 		return Zombie, "", nil

@@ -18,6 +18,7 @@ import (
 const (
 	killWait    = 2 * time.Second        // for a killed process to go
 	exitingWait = 10 * time.Second       // for one that is being taken down: memory takes 0.1 s a GiB
+	exitSoon    = 50 * time.Millisecond  // after its sockets, for a process that is on its way out
 	lingerWait  = 250 * time.Millisecond // for a socket without a holder: io_uring's go up to 68 ms late
 	quiet       = 300 * time.Millisecond // before Waiting is told
 	maxTargets  = 1 << 16                // no host has more holders of a few ports; a fork bomb would
@@ -85,13 +86,13 @@ func (h *hunt) add(l listeners.Listener, managed *pidcheck.Manager) *target {
 		id.ghost = l.Socket.Key()
 	}
 	if t := h.known[id]; t != nil {
-		t.sockets = append(t.sockets, l.Socket)
+		t.sockets = append(t.sockets, l)
 		if t.result.Outcome == Released { // of the sockets that it was asked for until now
 			t.verify()
 		}
 		return t
 	}
-	t := &target{holder: l, sockets: []listeners.ID{l.Socket}}
+	t := &target{holder: l, sockets: []listeners.Listener{l}}
 	h.known[id] = t
 	h.targets = append(h.targets, t)
 	t.prepare(h.opts, managed)
@@ -102,7 +103,20 @@ func (h *hunt) add(l listeners.Listener, managed *pidcheck.Manager) *target {
 			}
 		})
 	}
+	if h.opts.Heirs == EndHeirs && l.Owner == listeners.OwnerNone {
+		h.addHeirs(l)
+	}
 	return t
+}
+
+// addHeirs takes those that have the socket of a ghost among the targets, as
+// holders like all others.
+func (h *hunt) addHeirs(ghost listeners.Listener) {
+	for _, heir := range ghost.Heirs {
+		before := len(h.targets)
+		t := h.add(heir.Listener(ghost), nil)
+		t.result.Found = t.result.Found || len(h.targets) > before
+	}
 }
 
 func (h *hunt) wake() {
@@ -150,6 +164,9 @@ func (h *hunt) run(ctx context.Context) error {
 	h.graceEnd = h.started.Add(h.opts.Grace)
 	err := h.loop(ctx)
 	h.giveUp(err)
+	if h.opts.Heirs == EndHeirs && err == nil {
+		h.layToRest(ctx)
+	}
 	if h.opts.Ghosts == CloseGhosts {
 		h.closeGhosts(ctx)
 	}
@@ -287,7 +304,11 @@ func (h *hunt) look(ctx context.Context) (table, error) {
 		case t.settled():
 		case t.pin.Exited():
 			t.ended()
-		case !t.hasAny(live) && !t.pin.Exiting():
+		case t.hasAny(live):
+			t.freed = time.Time{}
+		case t.freed.IsZero():
+			t.freed = time.Now()
+		case time.Since(t.freed) > exitSoon && !t.pin.Exiting():
 			t.settle(Released, "", "")
 		}
 	}
@@ -328,21 +349,29 @@ func (h *hunt) lingered() bool {
 	return time.Since(h.lost) > lingerWait
 }
 
-// unaccounted returns the sockets that no target has which is still to be
-// ended, or is settled and stays.
+// unaccounted returns the sockets of proven holders that no target has which
+// is still to be ended, or is settled and stays. A record whose holder was not
+// proven leads to nobody else.
 func (h *hunt) unaccounted(live table) []listeners.Socket {
-	left := maps.Clone(live)
+	lost := table{}
+	for _, t := range h.targets {
+		for _, l := range t.sockets {
+			if t.proven && live.has(l.Socket) {
+				lost[l.Socket.Key()] = live[l.Socket.Key()]
+			}
+		}
+	}
 	for _, t := range h.targets {
 		if t.settled() && !t.result.Outcome.Failed() && t.result.Outcome != Ghost {
 			continue
 		}
-		for _, id := range t.sockets {
-			if left.has(id) {
-				delete(left, id.Key())
+		for _, l := range t.sockets {
+			if lost.has(l.Socket) {
+				delete(lost, l.Socket.Key())
 			}
 		}
 	}
-	return slices.Collect(maps.Values(left))
+	return slices.Collect(maps.Values(lost))
 }
 
 // late reports whether all have been killed and had their time.
@@ -400,6 +429,19 @@ func (h *hunt) closeGhosts(ctx context.Context) {
 
 // errStays is for a kernel that says yes and does not do it.
 var errStays = errors.New("the kernel said that it was closed, and it is not")
+
+// layToRest settles the ghosts that are gone with their heirs.
+func (h *hunt) layToRest(ctx context.Context) {
+	live, err := h.look(ctx)
+	if err != nil {
+		return
+	}
+	for _, t := range h.targets {
+		if t.result.Outcome == Ghost && !t.hasAny(live) {
+			t.settle(Gone, "", "")
+		}
+	}
+}
 
 // tell says once what we are waiting for.
 func (h *hunt) tell() {

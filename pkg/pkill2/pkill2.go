@@ -28,6 +28,7 @@ type Options struct {
 	Via      Via
 	Override bool // end ancestors, and what serves many
 	Ghosts   Ghosts
+	Heirs    Heirs
 	DryRun   bool // say what would be done, and send nothing
 
 	// Waiting is told once, after a while, which PIDs are awaited and how long
@@ -57,6 +58,14 @@ const (
 	// CloseGhosts has the kernel close the socket. A program that has it all
 	// the same, in flight or in a way we do not know, may run at full CPU then.
 	CloseGhosts Ghosts = true
+)
+
+// Heirs is what to do with those that have the socket of a ghost, on Windows.
+type Heirs bool
+
+const (
+	LeaveHeirs Heirs = false
+	EndHeirs   Heirs = true // as if they were its holders
 )
 
 // Outcome is what became of a holder.
@@ -157,11 +166,18 @@ type item struct {
 	target   *target
 }
 
+// maxRecords bounds what is read before anything is done. No host has more
+// holders of its ports.
+const maxRecords = 1 << 16
+
 func readAll(seq jsonl.Seq) []item {
 	var in []item
 	for r, err := range seq {
 		it := item{record: r, err: err}
-		if err == nil {
+		if err == nil && len(in) >= maxRecords {
+			it.err = r.Errorf("more than %d records", maxRecords)
+		}
+		if it.err == nil {
 			it.listener, it.err = listeners.Parse(r)
 		}
 		if it.err == nil {

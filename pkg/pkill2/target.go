@@ -3,6 +3,7 @@ package pkill2
 import (
 	"errors"
 	"fmt"
+	"runtime"
 	"slices"
 	"strings"
 	"time"
@@ -14,13 +15,14 @@ import (
 
 // target is one holder: one process, with all the sockets that we want from it.
 type target struct {
-	holder  listeners.Listener // as it was first named
-	sockets []listeners.ID
-	pin     *process.Pin // nil once there is nothing to do with it
+	holder  listeners.Listener   // as it was first named
+	sockets []listeners.Listener // as it was named for each of them
+	pin     *process.Pin         // nil once there is nothing to do with it
 	info    process.Info
 	proven  bool      // it was the right process when we came
 	asked   time.Time // when the soft signal was sent; zero: not yet
 	forced  time.Time // the same for SIGKILL
+	freed   time.Time // when its sockets were found to be gone
 	result  Result    // an Outcome is set once it is settled
 }
 
@@ -71,9 +73,7 @@ func (t *target) prepare(opts Options, managed *pidcheck.Manager) {
 
 // verify settles t unless it is proven, now, to be the holder that was named.
 func (t *target) verify() {
-	for _, id := range t.sockets {
-		l := t.holder
-		l.Socket = id
+	for _, l := range t.sockets {
 		state, reason, err := pidcheck.Verify(t.pin, l)
 		switch {
 		case err != nil:
@@ -102,7 +102,7 @@ func (t *target) spare(opts Options, managed *pidcheck.Manager) {
 		t.fail(err, "unverified")
 	case protected != "" && !(opts.Override && protected.Overridable()):
 		t.settle(Protected, string(protected), t.info.Name)
-	case managed != nil && opts.Via == ViaAuto:
+	case managed != nil && opts.Via != ViaProcess:
 		t.settle(Refused, "managed", managed.Kind+" "+managed.Name)
 		if len(managed.Stop) > 0 {
 			t.result.Hint = "stop what manages it: " + strings.Join(managed.Stop, " ")
@@ -178,7 +178,7 @@ func (t *target) wouldDo(opts Options) {
 			return
 		}
 		t.settle(WouldTerminate, "", "")
-		t.result.Signals = []string{process.SignalName(opts.Signal)}
+		t.result.Signals = []string{t.pin.WouldSend(opts.Signal)}
 	case t.result.Outcome == Ghost && opts.Ghosts == CloseGhosts:
 		t.settle(WouldClose, "", "")
 	case t.result.Outcome.Failed():
@@ -191,22 +191,33 @@ func (t *target) wouldDo(opts Options) {
 
 // hasAny reports whether one of t's sockets is in the table.
 func (t *target) hasAny(live table) bool {
-	return slices.ContainsFunc(t.sockets, live.has)
+	return slices.ContainsFunc(t.sockets, func(l listeners.Listener) bool { return live.has(l.Socket) })
 }
 
 // hint is the sentence that goes with a settled outcome.
 func hint(t *target) string {
+	port := strings.Join(t.holder.Query().Args(), " ")
 	switch t.result.Outcome {
 	case Hidden, Denied:
-		return fmt.Sprintf("run it as root: sudo killport %d", t.holder.LocalPort)
+		return "run it as " + process.Superuser() + ": " + strings.Join(process.Elevated("killport", port), " ")
 	case Protected:
 		if process.Protection(t.result.Reason).Overridable() {
 			return "--override ends it all the same"
 		}
 	case Ghost:
-		return fmt.Sprintf("sudo killport --close-ghosts %d, or look who may have it: portdiag %d", t.holder.LocalPort, t.holder.LocalPort)
+		return ghostHint(t.holder.Heirs, port)
 	case Refused:
-		return fmt.Sprintf("look again: killport %d", t.holder.LocalPort)
+		return "look again: killport " + port
 	}
 	return ""
+}
+
+func ghostHint(heirs []listeners.Heir, port string) string {
+	switch {
+	case len(heirs) > 0:
+		return "end what inherited it: killport --heirs " + port
+	case runtime.GOOS == "windows":
+		return "look as administrator who inherited it: portdiag " + port
+	}
+	return fmt.Sprintf("sudo killport --close-ghosts %s, or look who may have it: portdiag %s", port, port)
 }

@@ -157,7 +157,7 @@ func (l Listener) findings() []Finding {
 		return []Finding{{
 			Cause: CauseHidden, Severity: Error, Evidence: evidence,
 			Summary: fmt.Sprintf("a process listens on %s which we may not see; the socket is %s's", l.Addr(), l.who()),
-			Remedy:  &Remedy{Command: []string{"sudo", "portdiag", l.port()}, NeedsAdmin: true},
+			Remedy:  &Remedy{Command: process.Elevated(append([]string{"portdiag"}, l.Query().Args()...)...), NeedsAdmin: true},
 		}}
 	}
 	evidence["pid"], evidence["name"] = l.PID, l.Check.Name
@@ -174,10 +174,7 @@ func (l Listener) findings() []Finding {
 
 // remedy is how killport is asked to end the holder.
 func (l Listener) remedy() *Remedy {
-	command := []string{"killport", l.port()}
-	if l.Proto == listeners.UDP {
-		command = []string{"killport", "--udp", l.port()}
-	}
+	command := append([]string{"killport"}, l.Query().Args()...)
 	switch p := l.Check.Protected; {
 	case p.Overridable():
 		command = slices.Insert(command, 1, "--override")
@@ -186,7 +183,7 @@ func (l Listener) remedy() *Remedy {
 	}
 	needsAdmin := l.UID != nil && foreign(*l.UID)
 	if needsAdmin {
-		command = append([]string{"sudo"}, command...)
+		command = process.Elevated(command...)
 	}
 	return &Remedy{Command: command, NeedsAdmin: needsAdmin}
 }
@@ -219,8 +216,6 @@ func (l Listener) protected(p process.Protection) Finding {
 	}
 	return f
 }
-
-func (l Listener) port() string { return strconv.Itoa(int(l.LocalPort)) }
 
 func (l Listener) who() string {
 	switch {

@@ -28,8 +28,8 @@ func (p *Pin) inspect() (Info, error) {
 	}
 	info.Exe, _ = os.Readlink(p.path("exe")) // not ours to read: left empty
 	info.Argv, info.Truncated = p.argv()
-	if after, err := p.stat(); err != nil || after.StartTicks != stat.StartTicks {
-		return Info{}, ErrGone // the PID was another's for a moment at least
+	if p.exited() { // then its PID may have been another's while we read
+		return Info{}, ErrGone
 	}
 	return info, nil
 }
@@ -120,6 +120,9 @@ func visible() error {
 }
 
 func all() ([]int, error) {
+	if err := visible(); err != nil {
+		return nil, err
+	}
 	dir, err := os.Open("/proc")
 	if err != nil {
 		return nil, err

@@ -161,6 +161,8 @@ func (p *Pin) terminate(sig syscall.Signal) (string, error) {
 	return SignalName(sig), nil // it has ended already
 }
 
+func (p *Pin) wouldSend(sig syscall.Signal) string { return SignalName(sig) }
+
 func (p *Pin) mayTerminate() error { return p.signal(0) }
 
 func (p *Pin) kill() (string, error) { return "SIGKILL", p.signal(unix.SIGKILL) }

@@ -85,6 +85,10 @@ func (p *Pin) Inspect() (Info, error) { return p.inspect() }
 // that for itself and its descendants, or else [ErrCannotAsk].
 func (p *Pin) Terminate(sig syscall.Signal) error { return p.note(p.terminate(sig)) }
 
+// WouldSend names what Terminate would send now, or Kill if there is nothing to
+// ask by. Nothing is sent.
+func (p *Pin) WouldSend(sig syscall.Signal) string { return p.wouldSend(sig) }
+
 // MayTerminate returns nil if we have the permission to end the process, and
 // else [ErrDenied] or [ErrGone]. Nothing is sent.
 func (p *Pin) MayTerminate() error { return p.mayTerminate() }
@@ -159,7 +163,7 @@ func Protect(p *Pin, info Info) (Protection, error) { return protect(p, info) }
 // error says why nothing may be acted on.
 func Visible() error { return visible() }
 
-// All returns the PIDs of all processes that we may see.
+// All returns the PIDs of all processes that we may see, if they are [Visible].
 func All() ([]int, error) { return all() }
 
 // MayTraceAll reports whether no process can hide from us (CAP_SYS_PTRACE).

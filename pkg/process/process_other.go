@@ -21,6 +21,7 @@ func (*sys) wait(context.Context) error               { return errors.ErrUnsuppo
 func (*sys) birth() (Birth, error)                    { return "", errors.ErrUnsupported }
 func (*sys) inspect() (Info, error)                   { return Info{}, errors.ErrUnsupported }
 func (*sys) terminate(syscall.Signal) (string, error) { return "", errors.ErrUnsupported }
+func (*sys) wouldSend(syscall.Signal) string          { return "" }
 func (*sys) mayTerminate() error                      { return errors.ErrUnsupported }
 func (*sys) kill() (string, error)                    { return "", errors.ErrUnsupported }
 func (*sys) obstacle() Obstacle                       { return Obstacle{} }

@@ -58,6 +58,9 @@ func readStat(pid int) (procfs.Stat, error) {
 // and what they print may go down the same pipe as ours: only who stands
 // before or behind us in it is a neighbour.
 func inPipeline(pid, group int) (bool, error) {
+	if readPipeEnds(os.Getpid()) == (pipeEnds{}) {
+		return false, nil
+	}
 	self, err := readStat(os.Getpid())
 	if err != nil || group != self.PGRP {
 		return false, err

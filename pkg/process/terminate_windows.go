@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -34,10 +35,21 @@ func (p *Pin) terminate(syscall.Signal) (string, error) {
 	if p.closeWindows() > 0 {
 		return "WM_CLOSE", nil
 	}
-	if err := p.ctrlC(); err != nil {
+	if err := p.ctrlC(send); err != nil {
 		return "", err
 	}
 	return "CTRL_C", nil
+}
+
+func (p *Pin) wouldSend(sig syscall.Signal) string {
+	switch {
+	case sig == syscall.SIGKILL:
+	case len(topWindows(uint32(p.pid))) > 0:
+		return "WM_CLOSE"
+	case p.ctrlC(probe) == nil:
+		return "CTRL_C"
+	}
+	return "TerminateProcess"
 }
 
 // closeWindows posts WM_CLOSE to the windows of the process that a user sees,
@@ -101,8 +113,16 @@ func asksUser(window windows.HWND) bool {
 }
 
 // helperVar makes a process that has this package in it the helper of
-// another: it holds the PID to whose console CTRL_C is to be sent.
+// another: it holds the PID to whose console CTRL_C is to be sent, and errand.
 const helperVar = "KILLPORT_CTRL_C"
+
+// errand is what the helper is to do.
+type errand string
+
+const (
+	send  errand = "send"
+	probe errand = "probe" // say if it could be sent
+)
 
 // What the helper says by its exit code.
 const (
@@ -117,15 +137,15 @@ const (
 // console of its own. This is an init so that in no program that has this
 // package in it the helper becomes anything else.
 func init() {
-	target, err := strconv.ParseUint(os.Getenv(helperVar), 10, 32)
-	if err == nil {
-		os.Exit(help(uint32(target)))
+	pid, what, _ := strings.Cut(os.Getenv(helperVar), " ")
+	if target, err := strconv.ParseUint(pid, 10, 32); err == nil {
+		os.Exit(help(uint32(target), errand(what)))
 	}
 }
 
 // ctrlC sends CTRL_C to the console of the process if nobody is on it but the
 // process and its descendants.
-func (p *Pin) ctrlC() error {
+func (p *Pin) ctrlC(what errand) error {
 	exe, err := os.Executable()
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrCannotAsk, err)
@@ -133,7 +153,7 @@ func (p *Pin) ctrlC() error {
 	ctx, cancel := context.WithTimeout(context.Background(), helperPatient)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, exe)
-	cmd.Env = append(os.Environ(), helperVar+"="+strconv.Itoa(p.pid))
+	cmd.Env = append(os.Environ(), helperVar+"="+strconv.Itoa(p.pid)+" "+string(what))
 	cmd.SysProcAttr = &syscall.SysProcAttr{CreationFlags: windows.DETACHED_PROCESS, HideWindow: true}
 	err = cmd.Run()
 	var exit *exec.ExitError
@@ -152,7 +172,7 @@ func (p *Pin) ctrlC() error {
 
 // help is what the helper does. Its parent keeps a handle open, so that the
 // PID cannot become another's.
-func help(target uint32) int {
+func help(target uint32, what errand) int {
 	_, _, _ = freeConsole.Call()
 	if ok, _, _ := attachConsole.Call(uintptr(target)); ok == 0 {
 		return helperNone
@@ -177,7 +197,7 @@ func help(target uint32) int {
 			return helperShared
 		}
 	}
-	if windows.GenerateConsoleCtrlEvent(windows.CTRL_C_EVENT, 0) != nil {
+	if what == send && windows.GenerateConsoleCtrlEvent(windows.CTRL_C_EVENT, 0) != nil {
 		return helperNone
 	}
 	return helperSent
