@@ -277,10 +277,10 @@ func Parse(r jsonl.Record) (Listener, error) {
 		l.FD = new(int(fd))
 	}
 	l.Proto = cmp.Or(l.Proto, TCP)
-	if err := l.check(r); err != nil {
+	if err := l.parseSocket(r); err != nil {
 		return l, err
 	}
-	if err := l.parseSocket(r); err != nil {
+	if err := l.check(r); err != nil {
 		return l, err
 	}
 	return l, l.parseHeirs(r)
@@ -294,7 +294,7 @@ func (l *Listener) check(r jsonl.Record) error {
 		return r.Errorf("member %q is %q, want %q or %q", "owner", l.Owner, OwnerHidden, OwnerNone)
 	case l.PID == 0 && l.Owner == "":
 		return r.Errorf("member %q is 0 and there is no %q to say why", "pid", "owner")
-	case l.PID != 0 && l.Owner == OwnerHidden:
+	case l.PID != 0 && l.Owner != "" && (l.Owner == OwnerHidden || l.Socket.Row == ""):
 		return r.Errorf("member %q is %d and %q is %q: only one can be", "pid", l.PID, "owner", l.Owner)
 	}
 	return nil
