@@ -17,6 +17,7 @@ import (
 
 	"golang.org/x/sys/windows"
 	"golang.org/x/sys/windows/svc"
+	"golang.org/x/sys/windows/svc/mgr"
 )
 
 // roleVar names the role that this binary plays instead of running tests, and
@@ -337,4 +338,42 @@ func (c *cast) lives(t *testing.T) {
 		t.Errorf("PID %d has ended: %v", c.PID, c.cmd.ProcessState)
 	default:
 	}
+}
+
+const serviceName = "killport-test"
+
+// startService has this binary installed and started as a service.
+func startService(t *testing.T) *cast {
+	t.Helper()
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := mgr.Connect()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = m.Disconnect() })
+	c := &cast{mark: filepath.Join(tempDir(t), "mark")}
+	s, err := m.CreateService(serviceName, exe, mgr.Config{}, "service", c.mark)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_, _ = s.Control(svc.Stop)
+		if err := s.Delete(); err != nil {
+			t.Error(err)
+		}
+		_ = s.Close()
+	})
+	if err := s.Start(); err != nil {
+		t.Fatal(err)
+	}
+	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+		if json.Unmarshal([]byte(c.said(t)), &c.ready) == nil {
+			return c
+		}
+	}
+	t.Fatal("the service does not start")
+	return nil
 }

@@ -290,3 +290,21 @@ func mentions(found []portdiag.Finding, heir int) bool {
 	}
 	return false
 }
+
+func TestServiceIsStopped(t *testing.T) {
+	c := startService(t)
+	l := one(t, 0, "listeners", port(c))
+	out, _, _ := run(t, "", "listeners", port(c))
+	checked, _, _ := run(t, out, "pidcheck")
+	if r := decode(t, checked); len(r) != 1 || r[0].Check.ManagedBy == nil || r[0].Check.ManagedBy.Name != serviceName {
+		t.Errorf("pidcheck = %s; want managed by %s", checked, serviceName)
+	}
+	got, errs, code := run(t, checked, "pkill2")
+	r := decode(t, got)
+	if code != 0 || len(r) != 1 || r[0].PID != l.PID || r[0].Done.Outcome != pkill2.Terminated || fmt.Sprint(r[0].Done.Signals) != "[SERVICE_CONTROL_STOP]" {
+		t.Fatalf("pkill2 = exit %d, %s%s", code, got, errs)
+	}
+	if word := c.said(t); word != "stopped" {
+		t.Errorf("the service wrote %q", word)
+	}
+}

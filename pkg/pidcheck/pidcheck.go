@@ -113,6 +113,9 @@ func inspect(p *process.Pin, l listeners.Listener) (Result, error) {
 	if res.Protected, err = process.Protect(p, info); err != nil {
 		return Result{}, err
 	}
+	if service := process.OwnService(info.PID); service != "" {
+		res.ManagedBy = &Manager{Kind: "service", Name: service, Stop: []string{"sc.exe", "stop", service}}
+	}
 	res.State, res.Reason, err = Verify(p, l)
 	if res.State == Reused {
 		return Result{State: Reused}, err // what was read is of an innocent

@@ -19,6 +19,7 @@ type target struct {
 	sockets []listeners.Listener // as it was named for each of them
 	pin     *process.Pin         // nil once there is nothing to do with it
 	info    process.Info
+	service string    // which it is, if it is to be ended by stopping that (Windows)
 	proven  bool      // it was the right process when we came
 	asked   time.Time // when the soft signal was sent; zero: not yet
 	forced  time.Time // the same for SIGKILL
@@ -66,6 +67,9 @@ func (t *target) prepare(opts Options, managed *pidcheck.Manager) {
 		t.fail(err, "unverified")
 		return
 	}
+	if opts.Via != ViaProcess {
+		t.service = process.OwnService(t.holder.PID)
+	}
 	if t.verify(); !t.settled() {
 		t.spare(opts, managed)
 	}
@@ -102,7 +106,7 @@ func (t *target) spare(opts Options, managed *pidcheck.Manager) {
 		t.fail(err, "unverified")
 	case protected != "" && !(opts.Override && protected.Overridable()):
 		t.settle(Protected, string(protected), t.info.Name)
-	case managed != nil && opts.Via != ViaProcess:
+	case managed != nil && opts.Via != ViaProcess && t.service == "":
 		t.settle(Refused, "managed", managed.Kind+" "+managed.Name)
 		if len(managed.Stop) > 0 {
 			t.result.Hint = "stop what manages it: " + strings.Join(managed.Stop, " ")
@@ -140,12 +144,20 @@ func (t *target) ask(opts Options) {
 		return
 	}
 	t.asked = time.Now()
-	err := t.pin.Terminate(opts.Signal)
+	err := t.end(opts)
 	if errors.Is(err, process.ErrCannotAsk) { // to wait would be in vain
 		t.force()
 		return
 	}
 	t.sent(err)
+}
+
+// end asks t to end, by the lever that there is.
+func (t *target) end(opts Options) error {
+	if t.service != "" {
+		return t.pin.StopService(t.service)
+	}
+	return t.pin.Terminate(opts.Signal)
 }
 
 // sent notes what was sent to t, and its failure.
@@ -179,6 +191,9 @@ func (t *target) wouldDo(opts Options) {
 		}
 		t.settle(WouldTerminate, "", "")
 		t.result.Signals = []string{t.pin.WouldSend(opts.Signal)}
+		if t.service != "" {
+			t.result.Signals = []string{"SERVICE_CONTROL_STOP"}
+		}
 	case t.result.Outcome == Ghost && opts.Ghosts == CloseGhosts:
 		t.settle(WouldClose, "", "")
 	case t.result.Outcome.Failed():

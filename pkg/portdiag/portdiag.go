@@ -197,7 +197,7 @@ func foreign(uid uint32) bool {
 var protections = map[process.Protection]string{
 	process.ProtectedInit:      "it is the first process of the system",
 	process.ProtectedKernel:    "it is part of the kernel",
-	process.ProtectedSystem:    "Windows stops without it",
+	process.ProtectedSystem:    "Windows needs it",
 	process.ProtectedSelf:      "it is this program",
 	process.ProtectedPipeline:  "it is at the other end of our pipe",
 	process.ProtectedNamespace: "/proc belongs to another PID namespace, and its numbers are not ours",

@@ -141,7 +141,7 @@ type Protection string
 const (
 	ProtectedInit      Protection = "init"      // PID 1 or lower
 	ProtectedKernel    Protection = "kernel"    // a kernel thread; the kernel of Windows, with http.sys
-	ProtectedSystem    Protection = "system"    // Windows stops without it
+	ProtectedSystem    Protection = "system"    // Windows stops without it, or loses several services
 	ProtectedSelf      Protection = "self"      // this process
 	ProtectedPipeline  Protection = "pipeline"  // at the other end of one of our pipes
 	ProtectedNamespace Protection = "namespace" // /proc shows another PID namespace: its numbers are not ours

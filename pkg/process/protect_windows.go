@@ -23,7 +23,7 @@ func protect(p *Pin, info Info) (Protection, error) {
 		return ProtectedKernel, nil
 	case p.pid == os.Getpid():
 		return ProtectedSelf, nil
-	case isSystem(info) || p.critical():
+	case isSystem(info) || p.critical() || hostsMany(info):
 		return ProtectedSystem, nil
 	}
 	if ancestor, err := isAncestor(p.pid); err != nil || ancestor {
@@ -42,6 +42,15 @@ func isSystem(info Info) bool {
 		return false
 	}
 	return info.Exe == "" || strings.EqualFold(info.Exe, system32(name))
+}
+
+// hostsMany reports whether the process is a svchost with more than one service.
+func hostsMany(info Info) bool {
+	if program(info) != "svchost" {
+		return false
+	}
+	hosted, err := services(info.PID)
+	return err == nil && len(hosted) > 1
 }
 
 var isProcessCritical = windows.NewLazySystemDLL("kernel32.dll").NewProc("IsProcessCritical")
