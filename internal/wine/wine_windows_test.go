@@ -16,6 +16,7 @@ import (
 	"testing"
 
 	"golang.org/x/sys/windows"
+	"golang.org/x/sys/windows/registry"
 
 	"github.com/killport/killport/pkg/classify"
 	"github.com/killport/killport/pkg/listeners"
@@ -306,5 +307,90 @@ func TestServiceIsStopped(t *testing.T) {
 	}
 	if word := c.said(t); word != "stopped" {
 		t.Errorf("the service wrote %q", word)
+	}
+}
+
+// diagnose runs portdiag and returns what it says of one cause.
+func diagnose(t *testing.T, port string) portdiag.Report {
+	t.Helper()
+	out, errs, code := run(t, "", "portdiag", port)
+	var r portdiag.Report
+	if err := json.Unmarshal([]byte(out), &r); err != nil || code != 0 {
+		t.Fatalf("portdiag = exit %d, %s%s: %v", code, out, errs, err)
+	}
+	return r
+}
+
+func finding(r portdiag.Report, cause portdiag.Cause) *portdiag.Finding {
+	for _, f := range r.Findings {
+		if f.Cause == cause {
+			return &f
+		}
+	}
+	return nil
+}
+
+func TestDiagnoseHeldAndFree(t *testing.T) {
+	c := start(t, "serve", 0)
+	r := diagnose(t, port(c))
+	if r.Verdict != portdiag.Held || r.Bindable || r.BindError == "" || len(r.Listeners) != 1 || finding(r, portdiag.CauseListener) == nil {
+		t.Errorf("portdiag = %+v; want held by %d", r, c.PID)
+	}
+	if _, _, code := run(t, "", "killport", port(c)); code != 0 {
+		t.Fatalf("killport = exit %d", code)
+	}
+	if r := diagnose(t, port(c)); r.Verdict != portdiag.Free || !r.Bindable {
+		t.Errorf("portdiag = %+v; want free", r)
+	}
+}
+
+func TestDiagnoseBlocked(t *testing.T) {
+	s, err := windows.Socket(windows.AF_INET, windows.SOCK_STREAM, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer windows.Closesocket(s)
+	if err := windows.Bind(s, &windows.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}); err != nil {
+		t.Fatal(err)
+	}
+	name, err := windows.Getsockname(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := diagnose(t, strconv.Itoa(name.(*windows.SockaddrInet4).Port))
+	if r.Verdict != portdiag.Blocked || !strings.HasPrefix(r.BindError, "WSAE") {
+		t.Errorf("portdiag of a port that is bound = %+v; want blocked, with the name of an error", r)
+	}
+}
+
+func TestDiagnoseService(t *testing.T) {
+	c := startService(t)
+	f := finding(diagnose(t, port(c)), portdiag.CauseService)
+	if f == nil || f.Remedy == nil || strings.Join(f.Remedy.Command, " ") != "sc.exe stop "+serviceName {
+		t.Errorf("portdiag of a service: %+v", f)
+	}
+}
+
+func TestDiagnosePortproxy(t *testing.T) {
+	c := start(t, "serve", 0)
+	key, existed, err := registry.CreateKey(registry.LOCAL_MACHINE, `SYSTEM\CurrentControlSet\Services\PortProxy\v4tov4\tcp`, registry.ALL_ACCESS)
+	if err != nil {
+		t.Skipf("takes the rights of an administrator: %v", err)
+	}
+	defer key.Close()
+	rule := "127.0.0.1/" + port(c)
+	if err := key.SetStringValue(rule, "127.0.0.1/9"); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		_ = key.DeleteValue(rule)
+		if !existed {
+			_ = registry.DeleteKey(registry.LOCAL_MACHINE, `SYSTEM\CurrentControlSet\Services\PortProxy\v4tov4\tcp`)
+		}
+	}()
+	f := finding(diagnose(t, port(c)), portdiag.CauseForward)
+	want := "netsh interface portproxy delete v4tov4 listenport=" + port(c) + " listenaddress=127.0.0.1"
+	if f == nil || f.Remedy == nil || strings.Join(f.Remedy.Command, " ") != want {
+		t.Errorf("portdiag of a rule of portproxy: %+v; want the remedy %q", f, want)
 	}
 }

@@ -50,14 +50,20 @@ type Cause string
 
 // The causes.
 const (
-	CauseListener   Cause = "listener"        // a process listens
-	CauseProtected  Cause = "protected"       // and it is one that killport does not end
-	CauseHidden     Cause = "hidden"          // a process listens which we may not see
-	CauseGhost      Cause = "ghost"           // a socket listens that nobody has open
-	CauseBound      Cause = "bound"           // a socket is bound and does not listen
-	CauseConnection Cause = "connection"      // connections have the port as their local one
-	CauseTimeWait   Cause = "time_wait"       // connections have ended a moment ago
-	CausePrivileged Cause = "privileged_port" // ports this low take a privilege
+	CauseListener   Cause = "listener"          // a process listens
+	CauseProtected  Cause = "protected"         // and it is one that killport does not end
+	CauseHidden     Cause = "hidden"            // a process listens which we may not see
+	CauseGhost      Cause = "ghost"             // a socket listens that nobody has open
+	CauseBound      Cause = "bound"             // a socket is bound and does not listen
+	CauseConnection Cause = "connection"        // connections have the port as their local one
+	CauseTimeWait   Cause = "time_wait"         // connections have ended a moment ago
+	CauseService    Cause = "service"           // the process that listens is a service of Windows, or several
+	CauseRelay      Cause = "relay"             // a program listens on behalf of WSL or Docker
+	CauseForward    Cause = "portproxy"         // Windows passes the port on to another
+	CauseHTTPQueue  Cause = "http_servicestate" // a program has URLs of the port with http.sys
+	CauseHTTP       Cause = "http_service"      // http.sys listens: the kernel, on behalf of programs
+	CauseExcluded   Cause = "excluded_range"    // Windows keeps the port from everybody
+	CausePrivileged Cause = "privileged_port"   // ports this low take a privilege
 )
 
 // Severity says whether a finding stands in the way.

@@ -80,12 +80,37 @@ func bind(proto listeners.Proto, at netip.AddrPort) error {
 
 // explain adds the findings that are not about a holder.
 func (r *Report) explain(ctx context.Context, q listeners.Query) error {
+	byHTTP := false
 	for _, l := range r.Listeners {
-		if l.Owner == listeners.OwnerNone {
+		switch {
+		case l.Owner == listeners.OwnerNone:
 			r.Findings = append(r.Findings, ghost(l))
+		case l.PID == kernelPID:
+			byHTTP = true
+		default:
+			r.add(service(l))
+			r.add(relay(l))
 		}
 	}
+	if q.Proto != listeners.TCP {
+		return ctx.Err()
+	}
+	if err := r.forwards(q); err != nil {
+		r.Unseen = append(r.Unseen, err.Error())
+	}
+	if byHTTP {
+		r.http(ctx, q)
+	}
+	if r.Verdict == Blocked {
+		r.excluded(ctx, q)
+	}
 	return ctx.Err()
+}
+
+func (r *Report) add(f Finding, ok bool) {
+	if ok {
+		r.Findings = append(r.Findings, f)
+	}
 }
 
 // ghost names those that inherited the socket.
