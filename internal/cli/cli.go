@@ -155,13 +155,13 @@ func (s *Session) Emit(seq jsonl.Seq, f Format, text func(jsonl.Record) string, 
 		}
 		return r, nil
 	})(s.Context, seq)
-	write := jsonl.Write
+	write, stdout := jsonl.Write, lines(s.stdout)
 	if isTerminal(s.stdout) && !f.JSON {
 		write = func(w io.Writer, seq jsonl.Seq, report func(error)) error {
 			return writeText(w, seq, text, report)
 		}
 	}
-	if err := write(s.stdout, out, s.report); err != nil {
+	if err := write(stdout, out, s.report); err != nil {
 		s.Error(err)
 		s.fail(ExitFailure)
 	}

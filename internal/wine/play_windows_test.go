@@ -253,10 +253,16 @@ type cast struct {
 // of its own if flags say so.
 func start(t *testing.T, role string, flags uint32, env ...string) *cast {
 	t.Helper()
+	return startAs(t, os.Args[0], role, flags, env...)
+}
+
+// startAs is start for a copy of this program.
+func startAs(t *testing.T, exe, role string, flags uint32, env ...string) *cast {
+	t.Helper()
 	c := &cast{done: make(chan struct{}), mark: filepath.Join(tempDir(t), "mark")}
 	var err error
 	for range 3 { // Wine: ERROR_INTERNAL_ERROR, once in a thousand
-		c.cmd = exec.Command(os.Args[0])
+		c.cmd = exec.Command(exe)
 		c.cmd.Env = append(append(os.Environ(), roleVar+"="+role, markVar+"="+c.mark), env...)
 		c.cmd.SysProcAttr = &syscall.SysProcAttr{CreationFlags: flags, HideWindow: true}
 		out, perr := c.cmd.StdoutPipe()

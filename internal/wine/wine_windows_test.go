@@ -394,3 +394,28 @@ func TestDiagnosePortproxy(t *testing.T) {
 		t.Errorf("portdiag of a rule of portproxy: %+v; want the remedy %q", f, want)
 	}
 }
+
+func TestNamesBeyondASCII(t *testing.T) {
+	const name = "서버 Müller.exe"
+	b, err := os.ReadFile(os.Args[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	exe := filepath.Join(tempDir(t), name)
+	if err := os.WriteFile(exe, b, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	c := startAs(t, exe, "serve", 0)
+	listed, _, _ := run(t, "", "listeners", port(c))
+	checked, _, _ := run(t, listed, "pidcheck")
+	if i := strings.IndexFunc(checked, func(c rune) bool { return c > 0x7f }); i >= 0 || strings.Contains(checked, "\r") {
+		t.Errorf("in a pipe there is more than ASCII: %q", checked)
+	}
+	if r := decode(t, checked); len(r) != 1 || r[0].Check.Name != name || !strings.HasSuffix(r[0].Check.Exe, name) {
+		t.Errorf("pidcheck = %s; want the name %q", checked, name)
+	}
+	if r := one(t, 0, "killport", port(c)).Result; r.Status != classify.Cleaned {
+		t.Errorf("killport = %+v", r)
+	}
+	c.ended(t) // else the copy cannot be removed
+}
