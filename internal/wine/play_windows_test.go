@@ -1,6 +1,7 @@
 package wine
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"net"
@@ -26,6 +27,7 @@ const (
 	roleVar = "KILLPORT_TEST_ROLE"
 	addrVar = "KILLPORT_TEST_ADDR"
 	markVar = "KILLPORT_TEST_MARK"
+	runVar  = "KILLPORT_TEST_RUN" // a command for a role to run
 )
 
 var roles = map[string]func(){
@@ -37,6 +39,7 @@ var roles = map[string]func(){
 	"parent":   parent,
 	"heir":     func() { select {} },
 	"service":  service,
+	"runner":   runner,
 }
 
 func TestMain(m *testing.M) {
@@ -120,6 +123,25 @@ func polite() {
 	announce(listen())
 	<-interrupted
 	mark("interrupted")
+}
+
+// runner has pkill2 look at the records that it is given in a file.
+func runner() {
+	announce(listen())
+	in := os.Getenv(markVar) + ".in"
+	var b []byte
+	for len(b) == 0 {
+		time.Sleep(10 * time.Millisecond)
+		b, _ = os.ReadFile(in)
+	}
+	cmd := exec.Command(os.Getenv(runVar))
+	cmd.Stdin, cmd.Stderr = bytes.NewReader(b), os.Stderr
+	out, err := cmd.Output()
+	if len(out) == 0 {
+		fail(err)
+	}
+	mark(string(out))
+	select {}
 }
 
 // denyAll takes all rights on this process from everybody.

@@ -14,6 +14,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/windows"
 	"golang.org/x/sys/windows/registry"
@@ -418,4 +419,21 @@ func TestNamesBeyondASCII(t *testing.T) {
 		t.Errorf("killport = %+v", r)
 	}
 	c.ended(t) // else the copy cannot be removed
+}
+
+// What started the command is left alone, unless the user says otherwise.
+func TestAncestorIsProtected(t *testing.T) {
+	c := start(t, "runner", 0, runVar+"="+command(t, "pkill2").Path)
+	out, _, _ := run(t, "", "listeners", port(c))
+	if err := os.WriteFile(c.mark+".in", []byte(out), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var r []record
+	for end := time.Now().Add(20 * time.Second); len(r) == 0 && time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+		r = decode(t, c.said(t))
+	}
+	if len(r) != 1 || r[0].Done.Outcome != pkill2.Protected || r[0].Done.Reason != "ancestor" {
+		t.Errorf("pkill2 of what started it = %s; want protected", c.said(t))
+	}
+	c.lives(t)
 }

@@ -71,18 +71,19 @@ func isAncestor(pid int) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	at := all[os.Getpid()]
+	return isAncestorOf(all, pid, os.Getpid()), nil
+}
+
+func isAncestorOf(all map[int]entry, pid, child int) bool {
+	at := all[child]
 	for range len(all) { // a circle cannot be, and would be the kernel's fault
 		parent, ok := parentOf(all, at)
-		if !ok {
-			return false, nil
-		}
-		if parent.pid == pid {
-			return true, nil
+		if !ok || parent.pid == pid {
+			return ok
 		}
 		at = parent
 	}
-	return false, nil
+	return false
 }
 
 // kin is Kin among all processes.
