@@ -40,6 +40,7 @@ var roles = map[string]func(){
 	"heir":     func() { select {} },
 	"service":  service,
 	"runner":   runner,
+	"udp":      datagrams,
 }
 
 func TestMain(m *testing.M) {
@@ -404,4 +405,26 @@ func startService(t *testing.T) *cast {
 	}
 	t.Fatal("the service does not start")
 	return nil
+}
+
+// datagrams has a UDP socket, made without package net, whose way Wine does not
+// know.
+func datagrams() {
+	s, err := windows.Socket(windows.AF_INET, windows.SOCK_DGRAM, 0)
+	if err == nil {
+		err = windows.Bind(s, &windows.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}})
+	}
+	if err != nil {
+		fail(err)
+	}
+	_, _ = windows.GetsockoptInt(s, windows.SOL_SOCKET, windows.SO_KEEPALIVE)
+	name, err := windows.Getsockname(s)
+	if err != nil {
+		fail(err)
+	}
+	r := ready{PID: os.Getpid(), Port: name.(*windows.SockaddrInet4).Port}
+	if err := json.NewEncoder(os.Stdout).Encode(r); err != nil {
+		fail(err)
+	}
+	select {}
 }

@@ -437,3 +437,18 @@ func TestAncestorIsProtected(t *testing.T) {
 	}
 	c.lives(t)
 }
+
+func TestUDP(t *testing.T) {
+	c := start(t, "udp", 0)
+	l := one(t, 0, "listeners", "--udp", port(c))
+	if l.Proto != listeners.UDP || l.PID != c.PID {
+		t.Errorf("listeners --udp = %+v; want PID %d", l.Listener, c.PID)
+	}
+	if out, _, _ := run(t, "", "listeners", port(c)); out != "" {
+		t.Errorf("listeners, of TCP, gives %s", out)
+	}
+	if r := one(t, 0, "killport", "--udp", port(c)).Result; r.Status != classify.Cleaned {
+		t.Errorf("killport --udp = %+v; want cleaned", r)
+	}
+	c.ended(t)
+}

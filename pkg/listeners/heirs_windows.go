@@ -16,9 +16,13 @@ import (
 	"github.com/killport/killport/pkg/process"
 )
 
-// heirsWait bounds the search for heirs: to ask a handle may take for ever (a
-// pipe that somebody reads from does not answer until there is something).
-const heirsWait = 2 * time.Second
+// The search for heirs is bounded, as a whole and in each process: to ask a
+// handle may take for ever (a pipe that somebody reads from does not answer
+// until there is something).
+const (
+	heirsWait   = 2 * time.Second
+	handlesWait = 250 * time.Millisecond
+)
 
 // haunt names the heirs of the ghosts among lines.
 func haunt(ctx context.Context, found []Socket, lines []Listener, ghosts []int) {
@@ -30,27 +34,36 @@ func haunt(ctx context.Context, found []Socket, lines []Listener, ghosts []int) 
 	}
 	seen := map[int][]netip.AddrPort{} // by PID
 	for _, i := range ghosts {
-		for _, pid := range candidates(found[i]) {
-			if _, known := seen[pid]; !known && ctx.Err() == nil {
-				seen[pid], _ = table.sockets(ctx, pid)
+		for _, candidates := range [][]int{kin(found[i]), everybody()} {
+			for _, pid := range candidates {
+				if _, known := seen[pid]; !known && ctx.Err() == nil {
+					seen[pid], _ = table.sockets(ctx, pid)
+				}
+				if leads(seen[pid], found[i]) {
+					lines[i].Heirs = append(lines[i].Heirs, heir(pid))
+				}
 			}
-			if leads(seen[pid], found[i]) {
-				lines[i].Heirs = append(lines[i].Heirs, heir(pid))
+			if len(lines[i].Heirs) > 0 {
+				break
 			}
 		}
 	}
 }
 
-// candidates are the processes that can have inherited the socket: those whose
-// parent the table names. Where it names nobody, anyone can.
-func candidates(s Socket) []int {
-	var pids []int
-	if s.PID != 0 {
-		pids, _ = process.Kin(int(s.PID), s.ID.boundAt().Time())
-	} else {
-		pids, _ = process.All()
-		slices.Sort(pids)
+// kin are those that can have inherited the socket from the process in the
+// table. Nobody but a child inherits; but where its own parent has ended, a
+// grandchild cannot be told from a stranger.
+func kin(s Socket) []int {
+	if s.PID == 0 {
+		return nil
 	}
+	pids, _ := process.Kin(int(s.PID), s.ID.boundAt().Time())
+	return pids
+}
+
+func everybody() []int {
+	pids, _ := process.All()
+	slices.Sort(pids)
 	return slices.DeleteFunc(pids, func(pid int) bool { return pid == os.Getpid() || pid <= 4 })
 }
 
@@ -91,8 +104,7 @@ func leads(addrs []netip.AddrPort, s Socket) bool {
 	})
 }
 
-// handles are the handles of all processes, of the type that sockets have, by
-// PID.
+// handles are the handles of all processes that can be sockets, by PID.
 type handles map[int][]windows.Handle
 
 // handleEntry is SYSTEM_HANDLE_TABLE_ENTRY_INFO_EX, which the headers do not
@@ -110,7 +122,8 @@ type handleEntry struct {
 }
 
 // readHandles asks for SystemExtendedHandleInformation. The number of a type
-// differs between versions of Windows: that of a socket of ours tells it.
+// differs between versions of Windows: that of a socket of ours tells it. So
+// does its access, by which most of the pipes are left out that may not answer.
 func readHandles() (handles, error) {
 	own, err := windows.Socket(windows.AF_INET, windows.SOCK_STREAM, windows.IPPROTO_TCP)
 	if err != nil {
@@ -128,7 +141,7 @@ func readHandles() (handles, error) {
 	}
 	h := handles{}
 	for _, e := range all {
-		if e.Type == all[at].Type {
+		if e.Type == all[at].Type && e.Access == all[at].Access {
 			h[int(e.PID)] = append(h[int(e.PID)], windows.Handle(e.Handle))
 		}
 	}
@@ -161,6 +174,8 @@ func (h handles) sockets(ctx context.Context, pid int) ([]netip.AddrPort, error)
 	if len(h[pid]) == 0 {
 		return nil, nil
 	}
+	ctx, cancel := context.WithTimeout(ctx, handlesWait)
+	defer cancel()
 	owner, err := windows.OpenProcess(windows.PROCESS_DUP_HANDLE, false, uint32(pid))
 	if err != nil {
 		return nil, fmt.Errorf("OpenProcess %d: %w", pid, err)
