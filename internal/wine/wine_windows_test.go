@@ -452,3 +452,18 @@ func TestUDP(t *testing.T) {
 	}
 	c.ended(t)
 }
+
+// One holder that cannot be ended and one that does not exist.
+func TestStuck(t *testing.T) {
+	denied := start(t, "denied", 0)
+	ghost := start(t, "parent", 0, addrVar+"=127.0.0.2:"+port(denied))
+	ghost.ended(t)
+	r := one(t, 1, "killport", port(denied)).Result
+	if r.Status != classify.Stuck || len(r.Failed) != 1 || r.Failed[0] != denied.PID || len(r.Ghost) != 1 || r.Diagnostics == nil {
+		t.Errorf("killport = %+v; want stuck, failed %d, a ghost, and the diagnostics", r, denied.PID)
+	}
+	if !strings.Contains(r.Hint, "administrator") || strings.Contains(r.Hint, "sudo") {
+		t.Errorf("the hint is %q", r.Hint)
+	}
+	denied.lives(t)
+}
