@@ -247,6 +247,7 @@ func TestWindowIsClosed(t *testing.T) {
 }
 
 func TestAccessDenied(t *testing.T) {
+	mayDoAll(t)
 	denied := start(t, "denied", 0)
 	other := start(t, "serve", 0, addrVar+"=127.0.0.2:"+port(denied))
 	out, _, code := run(t, "", "killport", port(denied))
@@ -257,6 +258,9 @@ func TestAccessDenied(t *testing.T) {
 	}
 	denied.lives(t)
 	other.ended(t)
+	if f := finding(diagnose(t, port(denied)), portdiag.CauseDenied); f == nil {
+		t.Error("portdiag does not say that access is denied")
+	}
 	l, _, _ := run(t, "", "listeners", port(denied))
 	got, _, _ := run(t, l, "pkill2")
 	if r := decode(t, got); len(r) != 1 || r[0].Done.Outcome != pkill2.Denied || r[0].PID != denied.PID {
@@ -455,6 +459,7 @@ func TestUDP(t *testing.T) {
 
 // One holder that cannot be ended and one that does not exist.
 func TestStuck(t *testing.T) {
+	mayDoAll(t)
 	denied := start(t, "denied", 0)
 	ghost := start(t, "parent", 0, addrVar+"=127.0.0.2:"+port(denied))
 	ghost.ended(t)

@@ -125,6 +125,7 @@ type handleEntry struct {
 // differs between versions of Windows: that of a socket of ours tells it. So
 // does its access, by which most of the pipes are left out that may not answer.
 func readHandles() (handles, error) {
+	process.MayTraceAll() // enables the privilege to look into others, if we have it
 	own, err := windows.Socket(windows.AF_INET, windows.SOCK_STREAM, windows.IPPROTO_TCP)
 	if err != nil {
 		return nil, os.NewSyscallError("socket", err)

@@ -42,6 +42,33 @@ func service(l Listener) (Finding, bool) {
 	return f, true
 }
 
+// denied says whether it takes an administrator to end the holder.
+func denied(l Listener) (Finding, bool) {
+	if l.Check.Protected != "" && !l.Check.Protected.Overridable() {
+		return Finding{}, false
+	}
+	p, err := process.Open(l.PID)
+	if err != nil {
+		return Finding{}, false
+	}
+	defer p.Close()
+	if !errors.Is(p.MayTerminate(), process.ErrDenied) {
+		return Finding{}, false
+	}
+	elevated := process.MayTraceAll()
+	f := Finding{
+		Cause: CauseDenied, Severity: Error,
+		Evidence: map[string]any{"pid": l.PID, "elevated": elevated},
+		Summary:  fmt.Sprintf("PID %d denies itself to us, as administrator too: it may be protected by Windows or by a security product", l.PID),
+	}
+	if !elevated {
+		f.Summary = fmt.Sprintf("to end PID %d takes an administrator", l.PID)
+		f.Remedy = l.remedy()
+		f.Remedy.NeedsAdmin = true
+	}
+	return f, true
+}
+
 // relay says where the program is on behalf of which l listens.
 func relay(l Listener) (Finding, bool) {
 	name := strings.TrimSuffix(strings.ToLower(l.Check.Name), ".exe")

@@ -59,6 +59,7 @@ const (
 	CauseTimeWait   Cause = "time_wait"         // connections have ended a moment ago
 	CauseService    Cause = "service"           // the process that listens is a service of Windows, or several
 	CauseRelay      Cause = "relay"             // a program listens on behalf of WSL or Docker
+	CauseDenied     Cause = "denied"            // we lack the permission to end the process that listens
 	CauseForward    Cause = "portproxy"         // Windows passes the port on to another
 	CauseHTTPQueue  Cause = "http_servicestate" // a program has URLs of the port with http.sys
 	CauseHTTP       Cause = "http_service"      // http.sys listens: the kernel, on behalf of programs

@@ -90,6 +90,7 @@ func (r *Report) explain(ctx context.Context, q listeners.Query) error {
 		default:
 			r.add(service(l))
 			r.add(relay(l))
+			r.add(denied(l))
 		}
 	}
 	if q.Proto != listeners.TCP {

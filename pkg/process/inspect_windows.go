@@ -150,7 +150,7 @@ func all() ([]int, error) {
 	return pids, err
 }
 
-func mayTraceAll() bool { return windows.GetCurrentProcessToken().IsElevated() }
+func mayTraceAll() bool { return windows.GetCurrentProcessToken().IsElevated() && mayDebug() }
 
 // Kin returns the living processes whose parent had the PID, as far as they
 // were born after since, and their descendants, in the order of their birth.

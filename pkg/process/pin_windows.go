@@ -7,6 +7,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/windows"
@@ -35,7 +36,7 @@ func open(pid int) (*Pin, error) {
 		return nil, fmt.Errorf("pid %d is not from 1 to %d", pid, uint64(MaxPID))
 	}
 	for _, rights := range []uint32{endRights, waitRights, inspectRights} {
-		handle, err := windows.OpenProcess(rights, false, uint32(pid))
+		handle, err := openProcess(rights, uint32(pid))
 		switch {
 		case err == nil:
 			return pinned(pid, sys{handle: handle, rights: rights})
@@ -51,6 +52,33 @@ func open(pid int) (*Pin, error) {
 	}
 	return &Pin{pid: pid, sys: sys{created: entry.created}}, nil
 }
+
+// openProcess uses the privilege of administrators if it takes that.
+func openProcess(rights, pid uint32) (windows.Handle, error) {
+	handle, err := windows.OpenProcess(rights, false, pid)
+	if errors.Is(err, windows.ERROR_ACCESS_DENIED) && mayDebug() {
+		return windows.OpenProcess(rights, false, pid)
+	}
+	return handle, err
+}
+
+// mayDebug enables SeDebugPrivilege, which an administrator has and which is
+// not enabled at first: without it the processes of other users stay closed to
+// administrators too.
+var mayDebug = sync.OnceValue(func() bool {
+	var token windows.Token
+	err := windows.OpenProcessToken(windows.CurrentProcess(), windows.TOKEN_ADJUST_PRIVILEGES|windows.TOKEN_QUERY, &token)
+	if err != nil {
+		return false
+	}
+	defer token.Close()
+	enable := windows.Tokenprivileges{PrivilegeCount: 1}
+	enable.Privileges[0].Attributes = windows.SE_PRIVILEGE_ENABLED
+	if windows.LookupPrivilegeValue(nil, windows.StringToUTF16Ptr("SeDebugPrivilege"), &enable.Privileges[0].Luid) != nil {
+		return false
+	}
+	return windows.AdjustTokenPrivileges(token, false, &enable, 0, nil, nil) == nil
+})
 
 func pinned(pid int, s sys) (*Pin, error) {
 	// Windows ignores the lower two bits of a PID: 4243 opens 4240.
