@@ -40,6 +40,7 @@ var roles = map[string]func(){
 	"heir":     func() { select {} },
 	"service":  service,
 	"runner":   runner,
+	"pair":     pair,
 	"udp":      datagrams,
 }
 
@@ -58,10 +59,11 @@ func TestMain(m *testing.M) {
 
 // ready is the line that a role prints when it listens.
 type ready struct {
-	PID  int    `json:"pid"`
-	Port int    `json:"port"`
-	Addr string `json:"addr"`
-	Heir int    `json:"heir,omitempty"`
+	PID   int    `json:"pid"`
+	Port  int    `json:"port"`
+	Addr  string `json:"addr"`
+	Heir  int    `json:"heir,omitempty"`  // or another child
+	Child int    `json:"child,omitempty"` // the port of that
 }
 
 func listen() *net.TCPListener {
@@ -124,6 +126,34 @@ func polite() {
 	announce(listen())
 	<-interrupted
 	mark("interrupted")
+}
+
+// pair listens and has a child that does, both polite, both on one console.
+func pair() {
+	interrupted := make(chan os.Signal, 1)
+	signal.Notify(interrupted, os.Interrupt)
+	child := exec.Command(os.Args[0])
+	child.Env = append(os.Environ(), roleVar+"=polite", markVar+"="+os.Getenv(markVar)+".child")
+	out, err := child.StdoutPipe()
+	if err == nil {
+		err = child.Start()
+	}
+	var r ready
+	if err == nil {
+		err = json.NewDecoder(out).Decode(&r)
+	}
+	if err != nil {
+		fail(err)
+	}
+	l := listen()
+	kept = append(kept, l)
+	r = ready{PID: os.Getpid(), Port: l.Addr().(*net.TCPAddr).Port, Heir: r.PID, Child: r.Port}
+	if err := json.NewEncoder(os.Stdout).Encode(r); err != nil {
+		fail(err)
+	}
+	<-interrupted
+	mark("interrupted")
+	_ = child.Wait()
 }
 
 // runner has pkill2 look at the records that it is given in a file.

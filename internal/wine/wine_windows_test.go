@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -196,28 +197,58 @@ func TestPIDsAreNotRounded(t *testing.T) {
 
 func TestConsoleProgramIsInterrupted(t *testing.T) {
 	c := start(t, "polite", windows.CREATE_NEW_CONSOLE)
-	out, _, _ := run(t, "", "listeners", port(c))
-	got, errs, code := run(t, out, "pkill2")
-	r := decode(t, got)
-	if code != 0 || len(r) != 1 || r[0].Done.Outcome != pkill2.Terminated || fmt.Sprint(r[0].Done.Signals) != "[CTRL_C]" {
-		t.Fatalf("pkill2 = exit %d, %s%s", code, got, errs)
+	dry := one(t, 0, "killport", "--dry-run", port(c))
+	if !slices.Equal(dry.Done.Signals, []string{"CTRL_C"}) || c.said(t) != "" {
+		t.Errorf("killport --dry-run = %+v; want CTRL_C, not sent", dry.Done)
 	}
+	ended(t, c.Port, pkill2.Terminated, "CTRL_C")
 	c.ended(t)
 	if word := c.said(t); word != "interrupted" {
 		t.Errorf("the handler wrote %q", word)
 	}
 }
 
-func TestSharedConsoleIsSpared(t *testing.T) {
-	c := start(t, "polite", 0) // on the console of this test, if there is one
-	out, _, _ := run(t, "", "listeners", port(c))
-	got, _, code := run(t, out, "pkill2")
+// ended runs pkill2 on the listener of a port, and checks what it did.
+func ended(t *testing.T, port int, outcome pkill2.Outcome, signals ...string) {
+	t.Helper()
+	out, _, _ := run(t, "", "listeners", strconv.Itoa(port))
+	got, errs, code := run(t, out, "pkill2", "--grace", "10s")
 	r := decode(t, got)
-	if code != 0 || len(r) != 1 || r[0].Done.Outcome != pkill2.Killed || fmt.Sprint(r[0].Done.Signals) != "[TerminateProcess]" {
-		t.Fatalf("pkill2 = exit %d, %s", code, got)
+	if code != 0 || len(r) != 1 || r[0].Done.Outcome != outcome || !slices.Equal(r[0].Done.Signals, signals) {
+		t.Fatalf("pkill2 = exit %d, %s%s; want %s by %q", code, got, errs, outcome, signals)
 	}
+}
+
+func TestWithoutConsole(t *testing.T) {
+	c := start(t, "polite", windows.DETACHED_PROCESS)
+	ended(t, c.Port, pkill2.Killed, "TerminateProcess")
 	if word := c.said(t); word != "" {
 		t.Errorf("the handler wrote %q", word)
+	}
+}
+
+// CTRL_C reaches all that are on a console: a child alone is not asked by it,
+// and a parent is, whose children go along.
+func TestSharedConsoleIsSpared(t *testing.T) {
+	c := start(t, "pair", windows.CREATE_NEW_CONSOLE)
+	ended(t, c.Child, pkill2.Killed, "TerminateProcess")
+	c.lives(t)
+	if word := c.said(t); word != "" {
+		t.Errorf("the parent of the target wrote %q", word)
+	}
+	ended(t, c.Port, pkill2.Terminated, "CTRL_C")
+	c.ended(t)
+	if word := c.said(t); word != "interrupted" {
+		t.Errorf("the handler of the parent wrote %q", word)
+	}
+}
+
+func TestChildrenGoAlong(t *testing.T) {
+	c := start(t, "pair", windows.CREATE_NEW_CONSOLE)
+	ended(t, c.Port, pkill2.Terminated, "CTRL_C")
+	c.ended(t)
+	if b, err := os.ReadFile(c.mark + ".child"); string(b) != "interrupted" {
+		t.Errorf("the handler of the child wrote %q, %v", b, err)
 	}
 }
 
@@ -226,7 +257,7 @@ func TestStubbornIsKilledAfterTheGrace(t *testing.T) {
 	out, _, _ := run(t, "", "listeners", port(c))
 	got, _, code := run(t, out, "pkill2", "--grace", "500ms")
 	r := decode(t, got)
-	if code != 0 || len(r) != 1 || r[0].Done.Outcome != pkill2.Killed || fmt.Sprint(r[0].Done.Signals) != "[CTRL_C TerminateProcess]" {
+	if code != 0 || len(r) != 1 || r[0].Done.Outcome != pkill2.Killed || !slices.Equal(r[0].Done.Signals, []string{"CTRL_C", "TerminateProcess"}) {
 		t.Fatalf("pkill2 = exit %d, %s", code, got)
 	}
 	c.ended(t)
@@ -234,12 +265,7 @@ func TestStubbornIsKilledAfterTheGrace(t *testing.T) {
 
 func TestWindowIsClosed(t *testing.T) {
 	c := start(t, "window", 0)
-	out, _, _ := run(t, "", "listeners", port(c))
-	got, _, code := run(t, out, "pkill2")
-	r := decode(t, got)
-	if code != 0 || len(r) != 1 || r[0].Done.Outcome != pkill2.Terminated || fmt.Sprint(r[0].Done.Signals) != "[WM_CLOSE]" {
-		t.Fatalf("pkill2 = exit %d, %s", code, got)
-	}
+	ended(t, c.Port, pkill2.Terminated, "WM_CLOSE")
 	c.ended(t)
 	if word := c.said(t); word != "closed" {
 		t.Errorf("the window's procedure wrote %q", word)
