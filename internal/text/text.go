@@ -26,9 +26,9 @@ func Listener(r jsonl.Record) string {
 // Checked says a record of pidcheck.
 func Checked(r jsonl.Record) string {
 	l := read[line](r)
-	s := l.where() + l.who() + " " + string(l.Check.State)
+	s := l.where() + l.who() + " " + Safe(string(l.Check.State))
 	if l.Check.Protected != "" {
-		s += ", protected: " + string(l.Check.Protected)
+		s += ", protected: " + Safe(string(l.Check.Protected))
 	}
 	if argv := strings.Join(l.Check.Argv, " "); argv != "" {
 		s += "  " + Safe(argv)
@@ -41,9 +41,9 @@ func Ended(r jsonl.Record) string {
 	l := read[line](r)
 	done := l.Done
 	var s strings.Builder
-	s.WriteString(l.where() + l.who() + " " + strings.ReplaceAll(string(done.Outcome), "_", " "))
+	s.WriteString(l.where() + l.who() + " " + Safe(strings.ReplaceAll(string(done.Outcome), "_", " ")))
 	if len(done.Signals) > 0 {
-		s.WriteString(" by " + strings.Join(done.Signals, ", "))
+		s.WriteString(" by " + Safe(strings.Join(done.Signals, ", ")))
 	}
 	if done.TookMS != nil {
 		fmt.Fprintf(&s, " in %d ms", *done.TookMS)
@@ -60,7 +60,7 @@ func Ended(r jsonl.Record) string {
 func Status(r jsonl.Record) string {
 	res := read[classify.Result](r)
 	var s strings.Builder
-	fmt.Fprintf(&s, "%s %s", port(res.Port, res.Proto), res.Status)
+	fmt.Fprintf(&s, "%s %s", port(res.Port, res.Proto), Safe(string(res.Status)))
 	nobody := "somebody unseen"
 	if len(res.Ghost) > 0 {
 		nobody = "no process"
@@ -93,7 +93,7 @@ func Status(r jsonl.Record) string {
 func Report(r jsonl.Record) string {
 	report := read[portdiag.Report](r)
 	var s strings.Builder
-	fmt.Fprintf(&s, "%s %s", port(report.Port, report.Proto), report.Verdict)
+	fmt.Fprintf(&s, "%s %s", port(report.Port, report.Proto), Safe(string(report.Verdict)))
 	if report.Verdict == portdiag.Blocked {
 		s.WriteString(": bind says " + Safe(report.BindError))
 	}
@@ -107,7 +107,7 @@ func Report(r jsonl.Record) string {
 func findings(found []portdiag.Finding) string {
 	var s strings.Builder
 	for _, f := range found {
-		s.WriteString(indented(string(f.Cause)+": ", f.Summary))
+		s.WriteString(indented(Safe(string(f.Cause))+": ", f.Summary))
 		if f.Remedy != nil {
 			s.WriteString(indented("  ", strings.Join(f.Remedy.Command, " ")))
 		}

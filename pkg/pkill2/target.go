@@ -21,6 +21,7 @@ type target struct {
 	info    process.Info
 	service string    // which it is, if it is to be ended by stopping that (Windows)
 	proven  bool      // it was the right process when we came
+	thread  bool      // its PID is a thread's now
 	asked   time.Time // when the soft signal was sent; zero: not yet
 	forced  time.Time // the same for SIGKILL
 	freed   time.Time // when its sockets were found to be gone
@@ -59,6 +60,7 @@ func (t *target) prepare(opts Options, managed *pidcheck.Manager) {
 		return
 	}
 	if err != nil {
+		t.thread = errors.Is(err, process.ErrThread)
 		t.settle(Refused, "unpinnable", err.Error())
 		return
 	}
@@ -213,7 +215,9 @@ func (t *target) hasAny(live table) bool {
 func hint(t *target) string {
 	port := strings.Join(t.holder.Query().Args(), " ")
 	switch t.result.Outcome {
-	case Hidden, Denied:
+	case Hidden:
+		return listeners.Unhide("killport " + port)
+	case Denied:
 		return "run it as " + process.Superuser() + ": " + strings.Join(process.Elevated("killport", port), " ")
 	case Protected:
 		if process.Protection(t.result.Reason).Overridable() {
@@ -223,6 +227,26 @@ func hint(t *target) string {
 		return ghostHint(t.holder.Heirs, port)
 	case Refused:
 		return "look again: killport " + port
+	case Survived:
+		return obstacle(t.result, port)
+	}
+	return ""
+}
+
+// obstacle is the hint for a process that was killed and is still there.
+func obstacle(r Result, port string) string {
+	switch r.Reason {
+	case "frozen":
+		if strings.HasPrefix(r.Detail, "/") {
+			return "it ends once it is thawed: echo THAWED > " + r.Detail + "/freezer.state"
+		}
+		return "it ends once its cgroup is thawed"
+	case "traced":
+		return "its tracer has to let go of it, or to end: PID " + r.Detail
+	case "uninterruptible":
+		return "it waits in the kernel, in " + r.Detail + ", and ends when that does"
+	case "exiting":
+		return "the kernel is taking it down: look again: portdiag " + port
 	}
 	return ""
 }
