@@ -139,11 +139,13 @@ func (h *hunt) want(l listeners.Listener) {
 	}
 }
 
-// found are the holders that no record named.
+// found are the holders that no record named; without those that had ended
+// before they could be looked at, such as a worker that did not outlive its
+// master: nobody has asked for them, and they hold nothing.
 func (h *hunt) found() []item {
 	var out []item
 	for _, t := range h.targets {
-		if t.result.Found {
+		if t.result.Found && t.result.Outcome != Gone {
 			out = append(out, item{listener: t.holder, target: t})
 		}
 	}
