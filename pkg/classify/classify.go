@@ -317,11 +317,9 @@ func (c *portCase) explain(res *Result, now []listeners.Listener) {
 		res.Hint = "end what starts it again: " + by.String()
 		return
 	}
-	for _, l := range now {
-		if c.listed(l) { // and the record named somebody else, or nothing was done
-			res.Reason, res.Hint = "held", "look again: "+c.command("killport")
-			return
-		}
+	if slices.ContainsFunc(now, c.listed) { // and the record named somebody else, or nothing was done
+		res.Reason, res.Hint = "held", "look again: "+c.command("killport")
+		return
 	}
 	res.Reason, res.Hint = "taken", "who has it now: "+c.command("portdiag")
 }
