@@ -117,26 +117,28 @@ var (
 	judge  = append(slices.Clip(kill), "pkg/pkill2", "pkg/portdiag")
 	stages = append(slices.Clip(judge), "pkg/classify")
 	layers = map[string][]string{
-		"pkg/jsonl":           nil,
-		"pkg/jsonl/jsonltest": pipe,
-		"pkg/process":         {"parsers"},
-		"pkg/listeners":       eyes,
-		"pkg/manager":         lever,
-		"pkg/pidcheck":        check,
-		"pkg/pkill2":          kill,
-		"pkg/portdiag":        diag,
-		"pkg/classify":        judge,
-		"internal/text":       stages,
-		"internal/cli":        append(slices.Clip(stages), "internal/text"),
-		"cmd/*":               append(slices.Clip(stages), "internal/text", "internal/cli"),
-		"schema":              nil,
-		"internal/schematest": {"schema"},
-		"internal/command":    nil,
-		"internal/rig":        nil,
-		"internal/suite":      nil,
-		"internal/zoo":        nil,
-		"scripts":             nil,
-		".":                   nil,
+		"pkg/jsonl":             nil,
+		"pkg/jsonl/jsonltest":   pipe,
+		"pkg/process":           {"parsers"},
+		"pkg/listeners":         eyes,
+		"pkg/manager":           lever,
+		"pkg/pidcheck":          check,
+		"pkg/pkill2":            kill,
+		"pkg/portdiag":          diag,
+		"pkg/classify":          judge,
+		"internal/text":         stages,
+		"internal/cli":          append(slices.Clip(stages), "internal/text"),
+		"cmd/*":                 append(slices.Clip(stages), "internal/text", "internal/cli"),
+		"schema":                nil,
+		"internal/schematest":   {"schema"},
+		"internal/command":      nil,
+		"internal/rig":          nil,
+		"internal/suite":        nil,
+		"internal/zoo":          nil,
+		"internal/wine":         nil,
+		"internal/wine/prngdll": nil,
+		"scripts":               nil,
+		".":                     nil,
 	}
 )
 
@@ -187,7 +189,7 @@ var confined = []struct {
 	{regexp.MustCompile(`^github\.com/(google/go-cmp|rogpeppe/go-internal)`), regexp.MustCompile(`_test\.go$`)},
 	{regexp.MustCompile(`^` + module + `(internal/schematest|pkg/jsonl/jsonltest)$`), regexp.MustCompile(`_test\.go$`)},
 	{regexp.MustCompile(`^` + module + `(cmd/|internal/(zoo|suite|rig))`), regexp.MustCompile(`^$`)},
-	{regexp.MustCompile(`^os/exec$`), regexp.MustCompile(`^internal/(command|suite|zoo)/|_test\.go$`)},
+	{regexp.MustCompile(`^os/exec$`), regexp.MustCompile(`^internal/(command|suite|zoo)/|^pkg/(process/terminate|portdiag/causes)_windows\.go$|_test\.go$`)},
 }
 
 func TestImportsAreConfined(t *testing.T) {

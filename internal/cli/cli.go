@@ -19,6 +19,7 @@ import (
 
 	"github.com/killport/killport/pkg/jsonl"
 	"github.com/killport/killport/pkg/listeners"
+	"github.com/killport/killport/pkg/process"
 )
 
 // The exit codes, the same for every tool. Where several apply, the highest
@@ -177,13 +178,13 @@ func (s *Session) Emit(seq jsonl.Seq, f Format, text func(jsonl.Record) string, 
 		}
 		return r, nil
 	})(s.Context, seq)
-	write := jsonl.Write
+	write, stdout := jsonl.Write, lines(s.stdout)
 	if isTerminal(s.stdout) && !f.JSON {
 		write = func(w io.Writer, seq jsonl.Seq, report func(error)) error {
 			return writeText(w, seq, text, report)
 		}
 	}
-	if err := write(s.stdout, out, s.report); err != nil {
+	if err := write(stdout, out, s.report); err != nil {
 		s.Error(err)
 		s.fail(ExitFailure)
 	}
@@ -224,7 +225,7 @@ func (s *Session) report(err error) {
 	}
 	s.fail(ExitFailure)
 	if errors.Is(err, os.ErrPermission) {
-		s.Hint("run it as root")
+		s.Hint("run it as %s", process.Superuser())
 	}
 }
 

@@ -21,6 +21,7 @@ type Kill struct {
 	Via      string        `enum:"auto,process" default:"auto" help:"auto: stop a container, or a unit of systemd, through what manages it; process: signal the process all the same."`
 	Override bool          `help:"End our ancestors, and what serves many, too."`
 	Ghosts   bool          `name:"close-ghosts" help:"Have the kernel close sockets that nobody has (takes root). A program that has one in flight may run at full CPU afterwards."`
+	Heirs    bool          `help:"Windows: of a port that belongs to no process any more, end those that inherited it."`
 }
 
 // oneWay is a flag that nothing after it takes back: --dry-run=false is an
@@ -49,7 +50,7 @@ func (k Kill) Options(s *Session) (pkill2.Options, error) {
 		return pkill2.Options{}, errors.New("--grace: is negative")
 	}
 	return pkill2.Options{
-		Grace: k.Grace, Signal: signal, Via: pkill2.Via(k.Via), Override: k.Override, Ghosts: pkill2.Ghosts(k.Ghosts), DryRun: bool(k.DryRun),
+		Grace: k.Grace, Signal: signal, Via: pkill2.Via(k.Via), Override: k.Override, Ghosts: pkill2.Ghosts(k.Ghosts), Heirs: pkill2.Heirs(k.Heirs), DryRun: bool(k.DryRun),
 		Waiting: func(pids []int, left time.Duration) {
 			// A terminal that is held (Ctrl-S) must not delay what is due.
 			go s.Note("waiting for %s to end, SIGKILL in %.1f s", joined(pids), left.Seconds())

@@ -166,6 +166,9 @@ func (l line) who() string {
 	case listeners.OwnerHidden:
 		return "hidden, of " + Safe(l.User)
 	case listeners.OwnerNone:
+		if l.PID != 0 {
+			return fmt.Sprintf("nobody: a ghost of PID %d", l.PID)
+		}
 		return "nobody: a ghost"
 	}
 	name := l.Check.Name

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -15,8 +16,14 @@ import (
 )
 
 // watchTime is how long a port is watched after its holder ended, if there may
-// be a supervisor: these start a new holder within milliseconds.
-const watchTime = 100 * time.Millisecond
+// be a supervisor: these start a new holder within milliseconds, on Windows
+// within some hundred.
+func watchTime() time.Duration {
+	if runtime.GOOS == "windows" {
+		return 400 * time.Millisecond
+	}
+	return 100 * time.Millisecond
+}
 
 // lastLook lists who listens now on the ports of all cases. If a holder has
 // ended and somebody may start it again, its port is watched for a while, so
@@ -31,7 +38,7 @@ func (c *cases) lastLook(ctx context.Context) ([]listeners.Listener, error) {
 	}
 	end := time.Now()
 	if slices.ContainsFunc(c.inOrder, (*portCase).maySpawn) {
-		end = end.Add(watchTime)
+		end = end.Add(watchTime())
 	}
 	for pause := time.Millisecond; ; pause = min(2*pause, 10*time.Millisecond) {
 		now, err := listeners.List(context.WithoutCancel(ctx), queries...) // an interrupted run has a verdict too
@@ -78,6 +85,9 @@ func (c *portCase) respawned(now []listeners.Listener) []Respawn {
 	}
 	var out []Respawn
 	for _, l := range now {
+		if l.Owner != "" {
+			continue
+		}
 		info := inspect(l.PID)
 		if c.listed(l) || !ended[info.PPID] {
 			continue

@@ -171,6 +171,27 @@ func (r Record) Object(key string) (Record, error) {
 	return Record{raw: v.Raw, line: r.line, path: r.path + key + "."}, nil
 }
 
+// Objects returns the member key, an array of objects, each as a record of its
+// own as Object gives it.
+func (r Record) Objects(key string) ([]Record, error) {
+	v, err := r.find(key)
+	if err != nil {
+		return nil, err
+	}
+	if !v.IsArray() {
+		return nil, r.wrong(key, v, "an array of objects")
+	}
+	var all []Record
+	for i, item := range v.Array() {
+		name := fmt.Sprintf("%s[%d]", key, i)
+		if !item.IsObject() {
+			return nil, r.wrong(name, item, "an object")
+		}
+		all = append(all, Record{raw: item.Raw, line: r.line, path: r.path + name + "."})
+	}
+	return all, nil
+}
+
 // Decode is for what is shown to people, not acted on: it reads the whole
 // record into a Go struct as encoding/json does.
 func (r Record) Decode(v any) error {

@@ -79,7 +79,8 @@ type Socket struct {
 	Proto  Proto
 	Local  netip.AddrPort // with a zone where the address is link-local
 	V6Only bool
-	UID    uint32 // of who made the socket
+	UID    uint32 // of who made the socket; not on Windows
+	PID    uint32 // whom the table of Windows names; that process may be gone
 	ID     ID
 }
 
@@ -94,6 +95,10 @@ type ID struct {
 	// Source is "proc_net" if the table was read from /proc/net, since
 	// sock_diag was refused.
 	Source string `json:"source,omitempty"`
+	// Row is what Windows has instead of a number, which is 0 there: protocol, address and time of
+	// the bind (FILETIME), or the PID in the table where the time is unknown. It
+	// is opaque: "TCP 127.0.0.1:8000 @134398422001234567".
+	Row string `json:"row,omitempty"`
 }
 
 // Same reports whether a and b are one socket.
@@ -101,8 +106,15 @@ func (a ID) Same(b ID) bool {
 	if a.Cookie != "" && b.Cookie != "" {
 		return a.Cookie == b.Cookie
 	}
-	return a.Inode == b.Inode
+	return a.Key() == b.Key()
 }
+
+// Key is the part of a that every reading of the table gives, whatever it was
+// read from. Two sockets that are there at the same time differ in it.
+func (a ID) Key() ID { return ID{Inode: a.Inode, Row: a.Row} }
+
+// IsZero reports whether a names no socket.
+func (a ID) IsZero() bool { return a.Key() == ID{} }
 
 // Owner says why no holder is named.
 type Owner string
@@ -110,7 +122,9 @@ type Owner string
 const (
 	// OwnerHidden: there are processes into which we may not look.
 	OwnerHidden Owner = "hidden"
-	// OwnerNone: we could look everywhere, and nobody has it. A ghost.
+	// OwnerNone: we could look everywhere, and nobody has it. A ghost. On
+	// Windows its PID is the one in the table, whose process has ended, or was
+	// created after the bind: the PID is another's now.
 	OwnerNone Owner = "none"
 )
 
@@ -119,7 +133,7 @@ type Listener struct {
 	Proto     Proto         `json:"proto"`
 	LocalAddr string        `json:"local_addr"` // IPv6 in brackets
 	LocalPort uint16        `json:"local_port"`
-	PID       int           `json:"pid"` // 0: see Owner
+	PID       int           `json:"pid"` // of no process if there is an Owner
 	Owner     Owner         `json:"owner,omitempty"`
 	Birth     process.Birth `json:"birth,omitempty"`
 	Identity  string        `json:"identity,omitempty"` // "weak" if Birth is
@@ -127,6 +141,21 @@ type Listener struct {
 	UID       *uint32       `json:"uid,omitempty"`      // of the socket
 	User      string        `json:"user,omitempty"`     // the name of that user
 	Socket    ID            `json:"socket"`
+	Heirs     []Heir        `json:"heirs,omitempty"` // of a ghost, on Windows
+}
+
+// Heir is a process that was seen to have the socket of a ghost: it inherited
+// it from the process that bound it.
+type Heir struct {
+	PID   int           `json:"pid"`
+	Name  string        `json:"name,omitempty"`
+	Birth process.Birth `json:"birth,omitempty"`
+}
+
+// Listener is the record of an heir as a holder of the ghost's socket.
+func (h Heir) Listener(ghost Listener) Listener {
+	ghost.PID, ghost.Birth, ghost.Owner, ghost.Heirs = h.PID, h.Birth, "", nil
+	return ghost
 }
 
 // Query asks for the port of l again, on every address.
@@ -151,7 +180,7 @@ func Sockets(ctx context.Context, queries ...Query) ([]Socket, error) {
 		return !slices.ContainsFunc(byPort[s.Local.Port()], asks) && !slices.ContainsFunc(byPort[0], asks)
 	})
 	slices.SortFunc(found, func(a, b Socket) int {
-		return cmp.Or(cmp.Compare(a.Local.Port(), b.Local.Port()), a.Local.Compare(b.Local), cmp.Compare(a.ID.Inode, b.ID.Inode))
+		return cmp.Or(cmp.Compare(a.Local.Port(), b.Local.Port()), a.Local.Compare(b.Local), cmp.Compare(a.ID.Inode, b.ID.Inode), cmp.Compare(a.ID.Row, b.ID.Row))
 	})
 	return slices.CompactFunc(found, func(a, b Socket) bool { return a.ID.Same(b.ID) && a.Local == b.Local }), nil
 }
@@ -251,10 +280,13 @@ func Parse(r jsonl.Record) (Listener, error) {
 		l.FD = new(int(fd))
 	}
 	l.Proto = cmp.Or(l.Proto, TCP)
+	if err := l.parseSocket(r); err != nil {
+		return l, err
+	}
 	if err := l.check(r); err != nil {
 		return l, err
 	}
-	return l, l.parseSocket(r)
+	return l, l.parseHeirs(r)
 }
 
 func (l *Listener) check(r jsonl.Record) error {
@@ -265,7 +297,7 @@ func (l *Listener) check(r jsonl.Record) error {
 		return r.Errorf("member %q is %q, want %q or %q", "owner", l.Owner, OwnerHidden, OwnerNone)
 	case l.PID == 0 && l.Owner == "":
 		return r.Errorf("member %q is 0 and there is no %q to say why", "pid", "owner")
-	case l.PID != 0 && l.Owner != "":
+	case l.PID != 0 && l.Owner != "" && (l.Owner == OwnerHidden || l.Socket.Row == ""):
 		return r.Errorf("member %q is %d and %q is %q: only one can be", "pid", l.PID, "owner", l.Owner)
 	}
 	return nil
@@ -279,11 +311,37 @@ func (l *Listener) parseSocket(r jsonl.Record) error {
 	if err != nil {
 		return err
 	}
+	if l.Socket.Row, err = socket.OptionalText("row"); err != nil {
+		return err
+	}
 	if l.Socket.Inode, err = socket.Uint("inode", 0, 1<<64-1); err != nil {
 		return err
 	}
 	l.Socket.Cookie, err = socket.OptionalText("cookie")
 	return err
+}
+
+// parseHeirs reads the heirs, of a ghost alone.
+func (l *Listener) parseHeirs(r jsonl.Record) error {
+	if l.Owner != OwnerNone || !r.Has("heirs") {
+		return nil
+	}
+	heirs, err := r.Objects("heirs")
+	if err != nil {
+		return err
+	}
+	for _, heir := range heirs {
+		pid, err := heir.Uint("pid", 1, process.MaxPID)
+		if err != nil {
+			return err
+		}
+		birth, err := heir.OptionalText("birth")
+		if err != nil {
+			return err
+		}
+		l.Heirs = append(l.Heirs, Heir{PID: int(pid), Birth: process.Birth(birth)})
+	}
+	return nil
 }
 
 // listener makes the record of s without a holder.

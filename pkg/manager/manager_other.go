@@ -9,8 +9,12 @@ import (
 	"github.com/killport/killport/pkg/process"
 )
 
-// of knows the programs by which Docker Desktop and its like listen.
+// of knows services of Windows, and the programs by which Docker Desktop and
+// its like listen.
 func of(ctx context.Context, _ *process.Pin, info process.Info, l listeners.Listener) *Manager {
+	if service := process.OwnService(info.PID); service != "" {
+		return &Manager{Kind: Service, Name: service, Stop: []string{"sc.exe", "stop", service}}
+	}
 	if e := front(info); e != "" {
 		return published(ctx, e, publication{listener: l})
 	}

@@ -142,7 +142,7 @@ func Verify(p *process.Pin, l listeners.Listener) (state State, reason string, e
 	case birth != l.Birth:
 		return Reused, "", nil
 	}
-	if l.Socket.Inode == 0 {
+	if l.Socket.IsZero() {
 		return Unverified, "the record names no socket", nil
 	}
 	holds, err := listeners.Holds(p, l)

@@ -57,7 +57,7 @@ type hunt struct {
 type identity struct {
 	pid   int
 	birth process.Birth
-	inode uint64 // of sockets without a holder
+	ghost listeners.ID // the socket that has no holder
 }
 
 func newHunt(opts Options) *hunt {
@@ -84,8 +84,8 @@ func (h *hunt) close() {
 func (h *hunt) add(ctx context.Context, l listeners.Listener, said *manager.Manager) *target {
 	h.want(l)
 	id := identity{pid: l.PID, birth: l.Birth}
-	if l.PID == 0 {
-		id.inode = l.Socket.Inode
+	if l.Owner != "" {
+		id.ghost = l.Socket.Key()
 	}
 	if t := h.known[id]; t != nil {
 		t.sockets = append(t.sockets, l)
@@ -105,7 +105,20 @@ func (h *hunt) add(ctx context.Context, l listeners.Listener, said *manager.Mana
 			}
 		})
 	}
+	if h.opts.Heirs == EndHeirs && l.Owner == listeners.OwnerNone {
+		h.addHeirs(ctx, l)
+	}
 	return t
+}
+
+// addHeirs takes those that have the socket of a ghost among the targets, as
+// holders like all others.
+func (h *hunt) addHeirs(ctx context.Context, ghost listeners.Listener) {
+	for _, heir := range ghost.Heirs {
+		before := len(h.targets)
+		t := h.add(ctx, heir.Listener(ghost), nil)
+		t.result.Found = t.result.Found || len(h.targets) > before
+	}
 }
 
 func (h *hunt) wake() {
@@ -117,7 +130,7 @@ func (h *hunt) wake() {
 
 // want makes the table show the socket of l.
 func (h *hunt) want(l listeners.Listener) {
-	if l.Socket.Inode == 0 {
+	if l.Socket.IsZero() {
 		return
 	}
 	if !slices.Contains(h.queries, l.Query()) {
@@ -157,6 +170,9 @@ func (h *hunt) run(ctx context.Context) error {
 		err = h.loop(ctx)
 	}
 	h.giveUp(err)
+	if h.opts.Heirs == EndHeirs && err == nil {
+		h.layToRest(ctx)
+	}
 	if h.opts.Ghosts == CloseGhosts {
 		h.closeGhosts(ctx)
 	}
@@ -284,12 +300,12 @@ func (h *hunt) parent(t *target) *target {
 	return nil
 }
 
-// table are sockets that listen, by inode.
-type table map[uint64]listeners.Socket
+// table are sockets that listen, by the keys of their IDs.
+type table map[listeners.ID]listeners.Socket
 
 // has reports whether the socket of l is there, and is as l says.
 func (t table) has(l listeners.Listener) bool {
-	s, ok := t[l.Socket.Inode]
+	s, ok := t[l.Socket.Key()]
 	return ok && s.ID.Same(l.Socket) && s.Proto == l.Proto && s.Local.Port() == l.LocalPort
 }
 
@@ -305,12 +321,12 @@ func (h *hunt) look(ctx context.Context) (table, error) {
 	}
 	all, live := table{}, table{}
 	for _, s := range now {
-		all[s.ID.Inode] = s
+		all[s.ID.Key()] = s
 	}
 	for _, t := range h.targets {
 		for _, l := range t.sockets {
 			if all.has(l) {
-				live[l.Socket.Inode] = all[l.Socket.Inode]
+				live[l.Socket.Key()] = all[l.Socket.Key()]
 			}
 		}
 	}
@@ -379,7 +395,7 @@ func (h *hunt) unaccounted(live table) []listeners.Socket {
 	for _, t := range h.targets {
 		for _, l := range t.sockets {
 			if t.proven && live.has(l) {
-				lost[l.Socket.Inode] = live[l.Socket.Inode]
+				lost[l.Socket.Key()] = live[l.Socket.Key()]
 			}
 		}
 	}
@@ -389,7 +405,7 @@ func (h *hunt) unaccounted(live table) []listeners.Socket {
 		}
 		for _, l := range t.sockets {
 			if lost.has(l) {
-				delete(lost, l.Socket.Inode)
+				delete(lost, l.Socket.Key())
 			}
 		}
 	}
@@ -467,6 +483,19 @@ func (h *hunt) closeGhost(ctx context.Context, t *target) {
 
 // errStays is for a kernel that says yes and does not do it.
 var errStays = errors.New("the kernel said that it was closed, and it is not")
+
+// layToRest settles the ghosts that are gone with their heirs.
+func (h *hunt) layToRest(ctx context.Context) {
+	live, err := h.look(ctx)
+	if err != nil {
+		return
+	}
+	for _, t := range h.targets {
+		if t.result.Outcome == Ghost && !t.hasAny(live) {
+			t.settle(Gone, "", "")
+		}
+	}
+}
 
 // unclosable says why a ghost was not closed. The kernel closes TCP and UDP
 // sockets, and says EINVAL of those of MPTCP (tcp_diag_destroy).

@@ -29,6 +29,7 @@ type Options struct {
 	Via      Via
 	Override bool // end ancestors, and what serves many
 	Ghosts   Ghosts
+	Heirs    Heirs
 	DryRun   bool // say what would be done, and send nothing
 
 	// Waiting is told once, after a while, which PIDs are awaited and how long
@@ -63,6 +64,16 @@ const (
 	// CloseGhosts has the kernel close the socket. A program that has it all
 	// the same, in flight or in a way we do not know, may run at full CPU then.
 	CloseGhosts Ghosts = true
+)
+
+// Heirs is what to do with those that have the socket of a ghost, on Windows.
+type Heirs bool
+
+const (
+	// LeaveHeirs only names them.
+	LeaveHeirs Heirs = false
+	// EndHeirs ends them as if they were its holders.
+	EndHeirs Heirs = true
 )
 
 // Outcome is what became of a holder.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"slices"
 	"strings"
 	"time"
@@ -20,6 +21,7 @@ type target struct {
 	sockets []listeners.Listener // as it was named for each of them
 	pin     *process.Pin         // nil once there is nothing to do with it
 	info    process.Info
+	service string           // which it is, if it is to be ended by stopping that (Windows)
 	proven  bool             // it was the right process when we came
 	thread  bool             // its PID is a thread's now
 	asked   time.Time        // when the soft signal was sent; zero: not yet
@@ -77,6 +79,9 @@ func (t *target) prepare(ctx context.Context, opts Options, said *manager.Manage
 		t.fail(err, "unverified")
 		return
 	}
+	if opts.Via != ViaProcess {
+		t.service = process.OwnService(t.holder.PID)
+	}
 	if t.verify(); !t.settled() {
 		t.spare(ctx, opts, said)
 	}
@@ -114,7 +119,7 @@ func (t *target) spare(ctx context.Context, opts Options, said *manager.Manager)
 		return
 	}
 	onBehalf := protected == process.ProtectedInit || protected == process.ProtectedShared
-	if opts.Via != ViaProcess && (protected == "" || onBehalf) {
+	if opts.Via != ViaProcess && t.service == "" && (protected == "" || onBehalf) {
 		if t.manage(ctx); t.managed != nil || t.settled() {
 			return
 		}
@@ -122,7 +127,7 @@ func (t *target) spare(ctx context.Context, opts Options, said *manager.Manager)
 	switch {
 	case protected != "" && !(opts.Override && protected.Overridable()):
 		t.settle(Protected, string(protected), t.info.Name)
-	case said != nil && said.Indirect() && opts.Via != ViaProcess:
+	case said != nil && said.Indirect() && opts.Via != ViaProcess && t.service == "":
 		t.settle(Refused, managed, said.String())
 		t.result.Hint = t.otherwise(said)
 	}
@@ -158,9 +163,26 @@ func (t *target) ask(opts Options) {
 		return
 	}
 	t.asked = time.Now()
-	t.result.Signals = append(t.result.Signals, process.SignalName(opts.Signal))
-	if err := t.pin.Terminate(opts.Signal); err != nil {
-		t.result.Signals = nil
+	err := t.end(opts)
+	if errors.Is(err, process.ErrCannotAsk) { // to wait would be in vain
+		t.force()
+		return
+	}
+	t.sent(err)
+}
+
+// end asks t to end, by the lever that there is.
+func (t *target) end(opts Options) error {
+	if t.service != "" {
+		return t.pin.StopService(t.service)
+	}
+	return t.pin.Terminate(opts.Signal)
+}
+
+// sent notes what was sent to t, and its failure.
+func (t *target) sent(err error) {
+	t.result.Signals = t.pin.Sent()
+	if err != nil {
 		t.fail(err, "signal")
 	}
 }
@@ -174,10 +196,7 @@ func (t *target) force() {
 	if t.asked.IsZero() {
 		t.asked = t.forced
 	}
-	t.result.Signals = append(t.result.Signals, "SIGKILL")
-	if err := t.pin.Kill(); err != nil {
-		t.fail(err, "signal")
-	}
+	t.sent(t.pin.Kill())
 }
 
 // wouldDo settles t by what would be done to it.
@@ -193,7 +212,10 @@ func (t *target) wouldDo(opts Options) {
 			return
 		}
 		t.settle(WouldTerminate, "", "")
-		t.result.Signals = []string{process.SignalName(opts.Signal)}
+		t.result.Signals = []string{t.pin.WouldSend(opts.Signal)}
+		if t.service != "" {
+			t.result.Signals = []string{"SERVICE_CONTROL_STOP"}
+		}
 	case t.result.Outcome == Ghost && opts.Ghosts == CloseGhosts:
 		t.settle(WouldClose, "", "")
 	case t.result.Outcome.Failed():
@@ -216,13 +238,13 @@ func hint(t *target) string {
 	case Hidden:
 		return listeners.Unhide("killport " + port)
 	case Denied:
-		return "run it as root: sudo killport " + port
+		return "run it as " + process.Superuser() + ": " + strings.Join(process.Elevated("killport", port), " ")
 	case Protected:
 		if process.Protection(t.result.Reason).Overridable() {
 			return "--override ends it all the same"
 		}
 	case Ghost:
-		return fmt.Sprintf("sudo killport --close-ghosts %s, or look who may have it: portdiag %s", port, port)
+		return ghostHint(t.holder.Heirs, port)
 	case Refused:
 		return "look again: killport " + port
 	case Survived:
@@ -247,4 +269,14 @@ func obstacle(r Result, port string) string {
 		return "the kernel is taking it down: look again: portdiag " + port
 	}
 	return ""
+}
+
+func ghostHint(heirs []listeners.Heir, port string) string {
+	switch {
+	case len(heirs) > 0:
+		return "end what inherited it: killport --heirs " + port
+	case runtime.GOOS == "windows":
+		return "look as administrator who inherited it: portdiag " + port
+	}
+	return fmt.Sprintf("sudo killport --close-ghosts %s, or look who may have it: portdiag %s", port, port)
 }

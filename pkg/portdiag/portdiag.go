@@ -52,24 +52,31 @@ type Cause string
 
 // The causes.
 const (
-	CauseListener   Cause = "listener"        // a process listens
-	CauseContainer  Cause = "container"       // for a container, or in one
-	CauseUnit       Cause = "unit"            // for a service of systemd
-	CauseSocketUnit Cause = "socket_unit"     // systemd listens, on behalf of a service
-	CauseSupervisor Cause = "supervisor"      // a process above it may start it again
-	CauseSSHForward Cause = "ssh_forward"     // ssh forwards the port
-	CauseKernel     Cause = "kernel"          // a service of the kernel listens
-	CauseDNAT       Cause = "dnat"            // the packet filter sends the port elsewhere
-	CauseNamespace  Cause = "other_namespace" // it is listened on in another network namespace
-	CauseReserved   Cause = "reserved_port"   // clients do not get the port
-	CauseEphemeral  Cause = "ephemeral_port"  // clients may get the port
-	CauseProtected  Cause = "protected"       // and it is one that killport does not end
-	CauseHidden     Cause = "hidden"          // a process listens which we may not see
-	CauseGhost      Cause = "ghost"           // a socket listens that nobody has open
-	CauseBound      Cause = "bound"           // a socket is bound and does not listen
-	CauseConnection Cause = "connection"      // connections have the port as their local one
-	CauseTimeWait   Cause = "time_wait"       // connections have ended a moment ago
-	CausePrivileged Cause = "privileged_port" // ports this low take a privilege
+	CauseListener   Cause = "listener"          // a process listens
+	CauseContainer  Cause = "container"         // for a container, or in one
+	CauseUnit       Cause = "unit"              // for a service of systemd
+	CauseSocketUnit Cause = "socket_unit"       // systemd listens, on behalf of a service
+	CauseSupervisor Cause = "supervisor"        // a process above it may start it again
+	CauseSSHForward Cause = "ssh_forward"       // ssh forwards the port
+	CauseKernel     Cause = "kernel"            // a service of the kernel listens
+	CauseDNAT       Cause = "dnat"              // the packet filter sends the port elsewhere
+	CauseNamespace  Cause = "other_namespace"   // it is listened on in another network namespace
+	CauseReserved   Cause = "reserved_port"     // clients do not get the port
+	CauseEphemeral  Cause = "ephemeral_port"    // clients may get the port
+	CauseProtected  Cause = "protected"         // and it is one that killport does not end
+	CauseHidden     Cause = "hidden"            // a process listens which we may not see
+	CauseGhost      Cause = "ghost"             // a socket listens that nobody has open
+	CauseBound      Cause = "bound"             // a socket is bound and does not listen
+	CauseConnection Cause = "connection"        // connections have the port as their local one
+	CauseTimeWait   Cause = "time_wait"         // connections have ended a moment ago
+	CauseService    Cause = "service"           // the process that listens is a service of Windows, or several
+	CauseRelay      Cause = "relay"             // a program listens on behalf of WSL or Docker
+	CauseDenied     Cause = "denied"            // we lack the permission to end the process that listens
+	CauseForward    Cause = "portproxy"         // Windows passes the port on to another
+	CauseHTTPQueue  Cause = "http_servicestate" // a program has URLs of the port with http.sys
+	CauseHTTP       Cause = "http_service"      // http.sys listens: the kernel, on behalf of programs
+	CauseExcluded   Cause = "excluded_range"    // Windows keeps the port from everybody
+	CausePrivileged Cause = "privileged_port"   // ports this low take a privilege
 )
 
 // Severity says whether a finding stands in the way.
@@ -142,7 +149,7 @@ func Diagnose(ctx context.Context, q listeners.Query) (Report, error) {
 }
 
 func (r Report) judge() Verdict {
-	named := func(l Listener) bool { return l.PID != 0 }
+	named := func(l Listener) bool { return l.Owner == "" }
 	hidden := func(l Listener) bool { return l.Owner == listeners.OwnerHidden }
 	switch {
 	case slices.ContainsFunc(r.Listeners, named):
@@ -160,18 +167,21 @@ func (r Report) judge() Verdict {
 // findings says what stands in the way with one listener; those on a ghost
 // take a look at the whole system.
 func (l Listener) findings() []Finding {
-	evidence := map[string]any{"addr": l.Addr(), "inode": l.Socket.Inode}
+	evidence := map[string]any{"addr": l.Addr()}
+	if l.Socket.Inode != 0 {
+		evidence["inode"] = l.Socket.Inode
+	}
 	if l.UID != nil {
 		evidence["uid"], evidence["user"] = *l.UID, l.User
 	}
-	if l.PID == 0 {
-		if l.Owner == listeners.OwnerNone {
-			return nil
-		}
+	switch l.Owner {
+	case listeners.OwnerNone:
+		return nil
+	case listeners.OwnerHidden:
 		return []Finding{{
 			Cause: CauseHidden, Severity: Error, Evidence: evidence,
 			Summary: fmt.Sprintf("a process listens on %s which we may not see; the socket is %s's", l.Addr(), l.who()),
-			Remedy:  &Remedy{Command: append([]string{"sudo", "portdiag"}, l.Query().Args()...), NeedsAdmin: true},
+			Remedy:  &Remedy{Command: process.Elevated(append([]string{"portdiag"}, l.Query().Args()...)...), NeedsAdmin: true},
 		}}
 	}
 	evidence["pid"], evidence["name"] = l.PID, l.Check.Name
@@ -204,7 +214,7 @@ func (l Listener) remedy() *Remedy {
 	}
 	needsAdmin := l.UID != nil && foreign(*l.UID)
 	if needsAdmin {
-		command = append([]string{"sudo"}, command...)
+		command = process.Elevated(command...)
 	}
 	return &Remedy{Command: command, NeedsAdmin: needsAdmin}
 }
@@ -225,6 +235,7 @@ func foreign(uid uint32) bool {
 var protections = map[process.Protection]string{
 	process.ProtectedInit:      "it is the first process of the system",
 	process.ProtectedKernel:    "it is part of the kernel",
+	process.ProtectedSystem:    "Windows needs it",
 	process.ProtectedSelf:      "it is this program",
 	process.ProtectedPipeline:  "it is at the other end of our pipe",
 	process.ProtectedNamespace: "/proc belongs to another PID namespace, and its numbers are not ours",

@@ -191,19 +191,21 @@ func (p *Pin) gone(err error) error {
 	return fmt.Errorf("/proc hides it: %w", ErrDenied)
 }
 
-func (p *Pin) terminate(sig syscall.Signal) error {
+func (p *Pin) terminate(sig syscall.Signal) (string, error) {
 	if err := p.signal(sig); err != nil {
-		return err
+		return "", err
 	}
 	if err := p.signal(unix.SIGCONT); !errors.Is(err, ErrGone) {
-		return err
+		return SignalName(sig), err
 	}
-	return nil // it has ended already
+	return SignalName(sig), nil // it has ended already
 }
+
+func (p *Pin) wouldSend(sig syscall.Signal) string { return SignalName(sig) }
 
 func (p *Pin) mayTerminate() error { return p.signal(0) }
 
-func (p *Pin) kill() error { return p.signal(unix.SIGKILL) }
+func (p *Pin) kill() (string, error) { return "SIGKILL", p.signal(unix.SIGKILL) }
 
 // signal goes through the pidfd, never by number.
 func (p *Pin) signal(sig syscall.Signal) (err error) {

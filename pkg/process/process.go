@@ -11,6 +11,7 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -23,6 +24,9 @@ var (
 	ErrThread = errors.New("it is a thread")
 	// ErrDenied says that the process is there and that we may not do this to it.
 	ErrDenied = fs.ErrPermission
+	// ErrCannotAsk says that there is no way to ask this process to end. It can
+	// only be killed.
+	ErrCannotAsk = errors.New("it cannot be asked to end")
 )
 
 // Birth tells a process from every other one that has or had its PID. It is
@@ -31,12 +35,17 @@ var (
 // Linux: boot id, start time in clock ticks (field 22 of stat, proc(5)) and,
 // from 6.9 on, the inode of its pidfd, which pidfs never gives twice in one
 // boot: "<boot id>:<ticks>:<inode>".
+//
+// Windows: the time of creation, in units of 100 ns since 1601:
+// "filetime:<number>".
 type Birth string
 
 // Weak reports whether b lacks the part that no other process can share, as
 // before Linux 6.9: two processes born within one clock tick (10 ms) with the
 // same PID would look the same.
-func (b Birth) Weak() bool { return b != "" && strings.Count(string(b), ":") < 2 }
+func (b Birth) Weak() bool {
+	return b != "" && strings.Count(string(b), ":") < 2 && !strings.HasPrefix(string(b), "filetime:")
+}
 
 // Comparable reports whether b and c are of one boot and made of the same
 // parts. Only then does it say something that they are not equal.
@@ -54,8 +63,9 @@ func (b Birth) boot() string {
 // Pin is a process that cannot change its meaning: whatever becomes of its
 // PID, a Pin stays the process that it was opened on.
 type Pin struct {
-	pid int
-	sys // the handle, per operating system
+	pid  int
+	sent []string
+	sys  // the handle, per operating system
 }
 
 // Open pins the process that has pid now. Of a process that does not exist it
@@ -87,15 +97,33 @@ func (p *Pin) Birth() (Birth, error) { return p.birth() }
 func (p *Pin) Inspect() (Info, error) { return p.inspect() }
 
 // Terminate asks the process to end: sig (SIGTERM, if in doubt), and SIGCONT
-// after it, since a stopped process would never get to handle it.
-func (p *Pin) Terminate(sig syscall.Signal) error { return p.terminate(sig) }
+// after it, since a stopped process would never get to handle it. On Windows,
+// whatever sig is, WM_CLOSE to its windows, or CTRL_C to its console if it has
+// that for itself and its descendants, or else [ErrCannotAsk].
+func (p *Pin) Terminate(sig syscall.Signal) error { return p.note(p.terminate(sig)) }
+
+// WouldSend names what Terminate would send now, or Kill if there is nothing to
+// ask by. Nothing is sent.
+func (p *Pin) WouldSend(sig syscall.Signal) string { return p.wouldSend(sig) }
 
 // MayTerminate returns nil if we have the permission to end the process, and
 // else [ErrDenied] or [ErrGone]. Nothing is sent.
 func (p *Pin) MayTerminate() error { return p.mayTerminate() }
 
-// Kill ends the process, whatever it wants: SIGKILL.
-func (p *Pin) Kill() error { return p.kill() }
+// Kill ends the process, whatever it wants: SIGKILL, or TerminateProcess.
+func (p *Pin) Kill() error { return p.note(p.kill()) }
+
+// note remembers what was sent.
+func (p *Pin) note(sent string, err error) error {
+	if err == nil {
+		p.sent = append(p.sent, sent)
+	}
+	return err
+}
+
+// Sent names what was sent to the process through p, in this order: SIGTERM,
+// SIGKILL; WM_CLOSE, CTRL_C, TerminateProcess.
+func (p *Pin) Sent() []string { return slices.Clone(p.sent) }
 
 // Obstacle says why a process that was killed is still there.
 func (p *Pin) Obstacle() Obstacle { return p.obstacle() }
@@ -129,7 +157,8 @@ type Protection string
 // The protections, the absolute ones first.
 const (
 	ProtectedInit      Protection = "init"      // PID 1 or lower
-	ProtectedKernel    Protection = "kernel"    // a kernel thread
+	ProtectedKernel    Protection = "kernel"    // a kernel thread; the kernel of Windows, with http.sys
+	ProtectedSystem    Protection = "system"    // Windows stops without it, or loses several services
 	ProtectedSelf      Protection = "self"      // this process
 	ProtectedPipeline  Protection = "pipeline"  // at the other end of one of our pipes
 	ProtectedNamespace Protection = "namespace" // /proc shows another PID namespace: its numbers are not ours

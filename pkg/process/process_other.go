@@ -1,4 +1,4 @@
-//go:build !linux
+//go:build !linux && !windows
 
 package process
 
@@ -13,19 +13,20 @@ const MaxPID = 1<<31 - 1
 
 type sys struct{}
 
-func open(int) (*Pin, error)                 { return nil, errors.ErrUnsupported }
-func (*sys) close() error                    { return nil }
-func (*sys) exited() bool                    { return false }
-func (*sys) exiting() bool                   { return false }
-func (*sys) wait(context.Context) error      { return errors.ErrUnsupported }
-func (*sys) birth() (Birth, error)           { return "", errors.ErrUnsupported }
-func (*sys) inspect() (Info, error)          { return Info{}, errors.ErrUnsupported }
-func (*sys) terminate(syscall.Signal) error  { return errors.ErrUnsupported }
-func (*sys) mayTerminate() error             { return errors.ErrUnsupported }
-func (*sys) kill() error                     { return errors.ErrUnsupported }
-func (*sys) obstacle() Obstacle              { return Obstacle{} }
-func protect(*Pin, Info) (Protection, error) { return "", errors.ErrUnsupported }
-func visible() error                         { return errors.ErrUnsupported }
+func open(int) (*Pin, error)                          { return nil, errors.ErrUnsupported }
+func (*sys) close() error                             { return nil }
+func (*sys) exited() bool                             { return false }
+func (*sys) exiting() bool                            { return false }
+func (*sys) wait(context.Context) error               { return errors.ErrUnsupported }
+func (*sys) birth() (Birth, error)                    { return "", errors.ErrUnsupported }
+func (*sys) inspect() (Info, error)                   { return Info{}, errors.ErrUnsupported }
+func (*sys) terminate(syscall.Signal) (string, error) { return "", errors.ErrUnsupported }
+func (*sys) wouldSend(syscall.Signal) string          { return "" }
+func (*sys) mayTerminate() error                      { return errors.ErrUnsupported }
+func (*sys) kill() (string, error)                    { return "", errors.ErrUnsupported }
+func (*sys) obstacle() Obstacle                       { return Obstacle{} }
+func protect(*Pin, Info) (Protection, error)          { return "", errors.ErrUnsupported }
+func visible() error                                  { return errors.ErrUnsupported }
 
 func all() ([]int, error)          { return nil, errors.ErrUnsupported }
 func mayTraceAll() bool            { return false }

@@ -8,20 +8,19 @@ import (
 // servesMany are the programs that hold ports on behalf of others. To end one
 // takes down far more than a port; the lever is elsewhere.
 var servesMany = map[string]bool{
-	"dockerd":            true,
-	"containerd":         true,
-	"docker-proxy":       true,
-	"rootlesskit":        true,
-	"com.docker.backend": true,
-	"orbstack":           true,
-	"orbstack helper":    true,
-	"systemd":            true, // a user's manager: it holds the sockets of socket units
-	"launchd":            true,
-	"wslrelay":           true,
-	"svchost":            true,
-	"com.docker.vpnkit":  true,
-	"vpnkit":             true,
-	"wslhost":            true,
+	"dockerd":         true,
+	"containerd":      true,
+	"docker-proxy":    true,
+	"rootlesskit":     true,
+	"orbstack":        true,
+	"orbstack helper": true,
+	"systemd":         true, // a user's manager: it holds the sockets of socket units
+	"launchd":         true,
+	"wslrelay":        true,
+	"svchost":         true,
+	"vpnkit":          true,
+	"wslhost":         true,
+	"explorer":        true, // the desktop
 }
 
 // ServesMany reports whether the program serves many: a main process of sshd
@@ -31,7 +30,7 @@ func (i Info) servesMany() bool {
 	if name == "sshd" {
 		return !sshSession(i.Argv)
 	}
-	return servesMany[name]
+	return servesMany[name] || strings.HasPrefix(name, "com.docker.") // backend, vpnkit …
 }
 
 // Program returns the lower-case name of the executable, or of the process if

@@ -1,0 +1,122 @@
+package listeners
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/killport/killport/pkg/process"
+)
+
+// holders believes the table, which names one process a socket, if that
+// process can be it. Else the socket is a ghost: its holders, if there are any,
+// have inherited it.
+func holders(ctx context.Context, found []Socket) ([]Listener, error) {
+	lines := make([]Listener, len(found))
+	var ghosts []int
+	for i, s := range found {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		l := s.listener()
+		l.PID, l.UID, l.User = int(s.PID), nil, "" // a socket is no user's
+		birth, err := birthOfOwner(s)
+		switch {
+		case errors.Is(err, process.ErrGone):
+			l.Owner = OwnerNone
+			ghosts = append(ghosts, i)
+		default: // on another error it is listed without a birth, and never killed
+			l.Birth = birth
+		}
+		lines[i] = l
+	}
+	if len(ghosts) == 0 {
+		return lines, nil
+	}
+	haunt(ctx, found, lines, ghosts)
+	return settled(ctx, lines)
+}
+
+// lingerTime is how long a row may outlive the process that made it, and that
+// nobody has inherited from.
+const lingerTime = 500 * time.Millisecond
+
+// settled leaves out what nobody has and goes by itself.
+func settled(ctx context.Context, lines []Listener) ([]Listener, error) {
+	lonely := func(l Listener) bool { return l.Owner == OwnerNone && len(l.Heirs) == 0 }
+	for end := time.Now().Add(lingerTime); slices.ContainsFunc(lines, lonely) && time.Now().Before(end); {
+		select {
+		case <-time.After(10 * time.Millisecond):
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+		var queries []Query
+		for _, l := range lines {
+			queries = append(queries, l.Query())
+		}
+		now, err := Sockets(ctx, queries...)
+		if err != nil {
+			return nil, err
+		}
+		lines = slices.DeleteFunc(lines, func(l Listener) bool {
+			return lonely(l) && !slices.ContainsFunc(now, func(s Socket) bool { return s.ID.Same(l.Socket) })
+		})
+	}
+	return lines, nil
+}
+
+// birthOfOwner says ErrGone if the process that the table names cannot have
+// made the socket.
+func birthOfOwner(s Socket) (process.Birth, error) {
+	if s.PID == 0 {
+		return "", process.ErrGone
+	}
+	p, err := process.Open(int(s.PID))
+	if err != nil {
+		return "", err
+	}
+	defer p.Close()
+	if err := mayHaveMade(p, s.ID); err != nil {
+		return "", err
+	}
+	return p.Birth()
+}
+
+// mayHaveMade says ErrGone if the process was created after the bind: its PID
+// was another's then. A time that is unknown says nothing.
+func mayHaveMade(p *process.Pin, id ID) error {
+	info, err := p.Inspect()
+	if err != nil {
+		return err
+	}
+	bound := id.boundAt().Time()
+	if !bound.IsZero() && !info.Started.IsZero() && info.Started.After(bound) {
+		return process.ErrGone
+	}
+	return nil
+}
+
+// holds: a process has the socket if the table says so; and that of a ghost,
+// if one of its handles leads to it.
+func holds(p *process.Pin, l Listener) (bool, error) {
+	now, err := Sockets(context.Background(), l.Query())
+	if err != nil {
+		return false, err
+	}
+	at := slices.IndexFunc(now, func(s Socket) bool { return s.ID.Same(l.Socket) })
+	if at < 0 {
+		return false, nil
+	}
+	_, err = birthOfOwner(now[at])
+	switch {
+	case errors.Is(err, process.ErrGone):
+		return inherited(p, now[at])
+	case err != nil:
+		return false, err
+	}
+	return int(now[at].PID) == p.PID(), nil
+}
+
+// unhide: the table hides nobody, but an administrator sees more of them.
+func unhide(command string) string { return "run it as administrator: " + command }

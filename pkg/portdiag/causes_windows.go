@@ -1,0 +1,287 @@
+package portdiag
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"os/exec"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/windows"
+	"golang.org/x/sys/windows/registry"
+
+	"github.com/killport/killport/pkg/listeners"
+	"github.com/killport/killport/pkg/process"
+)
+
+// kernelPID is who listens for http.sys.
+const kernelPID = 4
+
+// service names the services of a process: the lever is theirs.
+func service(l Listener) (Finding, bool) {
+	found, err := process.Services(l.PID)
+	if err != nil || len(found) == 0 {
+		return Finding{}, false
+	}
+	var names []string
+	for _, s := range found {
+		names = append(names, s.Name)
+	}
+	f := Finding{
+		Cause: CauseService, Severity: Info,
+		Evidence: map[string]any{"pid": l.PID, "services": names},
+		Summary:  fmt.Sprintf("PID %d runs the services %s", l.PID, strings.Join(names, ", ")),
+	}
+	if len(names) == 1 {
+		f.Summary = fmt.Sprintf("PID %d is the service %s", l.PID, names[0])
+		f.Remedy = &Remedy{Command: []string{"sc.exe", "stop", names[0]}, NeedsAdmin: true}
+	}
+	return f, true
+}
+
+// denied says whether it takes an administrator to end the holder.
+func denied(l Listener) (Finding, bool) {
+	if l.Check.Protected != "" && !l.Check.Protected.Overridable() {
+		return Finding{}, false
+	}
+	p, err := process.Open(l.PID)
+	if err != nil {
+		return Finding{}, false
+	}
+	defer p.Close()
+	if !errors.Is(p.MayTerminate(), process.ErrDenied) {
+		return Finding{}, false
+	}
+	elevated := process.MayTraceAll()
+	f := Finding{
+		Cause: CauseDenied, Severity: Error,
+		Evidence: map[string]any{"pid": l.PID, "elevated": elevated},
+		Summary:  fmt.Sprintf("PID %d denies itself to us, as administrator too: it may be protected by Windows or by a security product", l.PID),
+	}
+	if !elevated {
+		f.Summary = fmt.Sprintf("to end PID %d takes an administrator", l.PID)
+		f.Remedy = l.remedy()
+		f.Remedy.NeedsAdmin = true
+	}
+	return f, true
+}
+
+// relay says where the program is on behalf of which l listens.
+func relay(l Listener) (Finding, bool) {
+	name := strings.TrimSuffix(strings.ToLower(l.Check.Name), ".exe")
+	f := Finding{Cause: CauseRelay, Severity: Info, Evidence: map[string]any{"pid": l.PID, "name": l.Check.Name}}
+	port := strconv.Itoa(int(l.LocalPort))
+	switch {
+	case name == "wslrelay" || name == "wslhost":
+		f.Evidence["for"] = "wsl"
+		f.Summary = "a program inside WSL listens: end it there"
+		f.Remedy = &Remedy{Command: []string{"wsl.exe", "--exec", "ss", "-Hltnp", "sport = :" + port}}
+	case strings.HasPrefix(name, "com.docker.") || name == "vpnkit":
+		f.Evidence["for"] = "docker"
+		f.Summary = "a container has published the port: stop that"
+		f.Remedy = &Remedy{Command: []string{"docker", "ps", "--filter", "publish=" + port}}
+	default:
+		return f, false
+	}
+	return f, true
+}
+
+// forwards finds the rules of portproxy for the port.
+func (r *Report) forwards(q listeners.Query) error {
+	var errs []error
+	for _, kind := range forwardKinds {
+		rules, err := readForwards(kind)
+		if err != nil && !errors.Is(err, registry.ErrNotExist) {
+			errs = append(errs, fmt.Errorf("the rules of portproxy %s: %w", kind, err))
+		}
+		for _, rule := range rules {
+			if rule.Port == q.Port && (!q.Addr.IsValid() || !rule.listenAddress.IsValid() || rule.listenAddress == q.Addr || rule.listenAddress.IsUnspecified()) {
+				r.Findings = append(r.Findings, rule.finding(r.Verdict))
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// finding: iphlpsvc listens for a rule, if it runs; killing it would take down
+// more than the rule.
+func (f forward) finding(v Verdict) Finding {
+	found := Finding{
+		Cause: CauseForward, Severity: Error,
+		Evidence: map[string]any{"kind": f.Kind, "listen": f.Listen, "port": f.Port, "connect": f.Connect, "connect_port": f.ConnectPort},
+		Summary:  fmt.Sprintf("portproxy passes %s port %d on to %s port %d", f.Listen, f.Port, f.Connect, f.ConnectPort),
+		Remedy:   &Remedy{Command: f.remove(), NeedsAdmin: true},
+	}
+	if v == Free {
+		found.Severity = Warning
+		found.Summary += ", when the service iphlpsvc runs"
+	}
+	return found
+}
+
+func readForwards(kind string) ([]forward, error) {
+	key, err := registry.OpenKey(registry.LOCAL_MACHINE, `SYSTEM\CurrentControlSet\Services\PortProxy\`+kind+`\tcp`, registry.QUERY_VALUE)
+	if err != nil {
+		return nil, err
+	}
+	defer key.Close()
+	names, err := key.ReadValueNames(-1)
+	if err != nil {
+		return nil, err
+	}
+	var rules []forward
+	var errs []error
+	for _, name := range names {
+		text, _, err := key.GetStringValue(name)
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		rule, err := parseForward(kind, name, text)
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		rules = append(rules, rule)
+	}
+	return rules, errors.Join(errs...)
+}
+
+// http explains a port on which the kernel listens by the programs that have
+// registered URLs, and by the state of the driver.
+func (r *Report) http(ctx context.Context, q listeners.Query) {
+	state, err := httpDriver()
+	if err != nil {
+		r.Unseen = append(r.Unseen, "the service HTTP: "+err.Error())
+	}
+	f := Finding{
+		Cause: CauseHTTP, Severity: Info, Evidence: map[string]any{"state": state},
+		Summary: "http.sys listens, which is the kernel: end what has registered URLs with it",
+		Remedy:  &Remedy{Command: []string{"netsh", "http", "show", "servicestate", "view=requestq"}, NeedsAdmin: true},
+	}
+	r.Findings = append(r.Findings, f)
+	output, err := netsh(ctx, "http", "show", "servicestate", "view=requestq")
+	if err != nil {
+		r.Unseen = append(r.Unseen, "the queues of http.sys: "+err.Error())
+	}
+	for _, queue := range parseServiceState(output, q.Port) {
+		r.Findings = append(r.Findings, queue.finding())
+	}
+}
+
+func (q queue) finding() Finding {
+	f := Finding{
+		Cause: CauseHTTPQueue, Severity: Error,
+		Evidence: map[string]any{"queue": q.Name, "urls": q.URLs, "pids": append([]int{}, q.PIDs...)},
+		Summary:  fmt.Sprintf("%s is served by %s", strings.Join(q.URLs, ", "), people(q.PIDs)),
+	}
+	if len(q.PIDs) != 1 {
+		return f
+	}
+	if services, err := process.Services(q.PIDs[0]); err == nil && len(services) == 1 {
+		f.Remedy = &Remedy{Command: []string{"sc.exe", "stop", services[0].Name}, NeedsAdmin: true}
+	}
+	return f
+}
+
+func people(pids []int) string {
+	names := []string{}
+	for _, pid := range pids {
+		name := "a process"
+		if p, err := process.Open(pid); err == nil {
+			if info, err := p.Inspect(); err == nil {
+				name = info.Name
+			}
+			p.Close()
+		}
+		names = append(names, fmt.Sprintf("%s (PID %d)", name, pid))
+	}
+	if len(names) == 0 {
+		return "nobody at the moment"
+	}
+	return strings.Join(names, ", ")
+}
+
+// httpDriver asks the service control manager for the state of http.sys.
+func httpDriver() (string, error) {
+	manager, err := windows.OpenSCManager(nil, nil, windows.SC_MANAGER_CONNECT)
+	if err != nil {
+		return "unknown", err
+	}
+	defer windows.CloseServiceHandle(manager)
+	service, err := windows.OpenService(manager, windows.StringToUTF16Ptr("HTTP"), windows.SERVICE_QUERY_STATUS)
+	if err != nil {
+		return "unknown", err
+	}
+	defer windows.CloseServiceHandle(service)
+	var status windows.SERVICE_STATUS
+	if err := windows.QueryServiceStatus(service, &status); err != nil {
+		return "unknown", err
+	}
+	states := map[uint32]string{
+		windows.SERVICE_STOPPED: "stopped", windows.SERVICE_START_PENDING: "start_pending",
+		windows.SERVICE_STOP_PENDING: "stop_pending", windows.SERVICE_RUNNING: "running", windows.SERVICE_PAUSED: "paused",
+	}
+	return cmp.Or(states[status.CurrentState], "unknown"), nil
+}
+
+// excluded finds the reserved ranges that keep a port from being had, though
+// nobody listens.
+func (r *Report) excluded(ctx context.Context, q listeners.Query) {
+	for _, family := range []string{"ipv4", "ipv6"} {
+		output, err := netsh(ctx, "interface", family, "show", "excludedportrange", "protocol=tcp")
+		if err != nil {
+			r.Unseen = append(r.Unseen, "the excluded ranges of "+family+": "+err.Error())
+			continue
+		}
+		ranges := parseExcluded(output)
+		at := slices.IndexFunc(ranges, func(p portRange) bool { return p.First <= q.Port && q.Port <= p.Last })
+		if at >= 0 {
+			r.Findings = append(r.Findings, ranges[at].finding(family))
+		}
+	}
+}
+
+// finding: a range that a person made is removed as a whole; the others come
+// anew, elsewhere as a rule, when the service that asked for them starts again.
+func (p portRange) finding(family string) Finding {
+	f := Finding{
+		Cause: CauseExcluded, Severity: Error,
+		Evidence: map[string]any{"family": family, "first": p.First, "last": p.Last, "administered": p.Administered},
+		Summary:  fmt.Sprintf("Windows keeps the ports %d to %d of %s from everybody, for Hyper-V, WSL or Docker as a rule: net stop winnat, start your server, net start winnat", p.First, p.Last, family),
+		Remedy:   &Remedy{Command: []string{"net", "stop", "winnat"}, NeedsAdmin: true},
+	}
+	if p.Administered {
+		f.Summary = fmt.Sprintf("somebody has reserved the ports %d to %d of %s", p.First, p.Last, family)
+		f.Remedy.Command = []string{
+			"netsh", "interface", family, "delete", "excludedportrange", "protocol=tcp",
+			fmt.Sprintf("startport=%d", p.First), fmt.Sprintf("numberofports=%d", int(p.Last)-int(p.First)+1),
+		}
+	}
+	return f
+}
+
+// netshTime is how long netsh may take: seconds on a busy machine, for ever if
+// the driver hangs.
+const netshTime = 10 * time.Second
+
+// netsh runs the one program for which there is no call, by its full path.
+func netsh(ctx context.Context, args ...string) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, netshTime)
+	defer cancel()
+	dir, err := windows.GetSystemDirectory()
+	if err != nil {
+		return nil, err
+	}
+	cmd := exec.CommandContext(ctx, dir+`\netsh.exe`, args...)
+	cmd.WaitDelay = time.Second
+	output, err := cmd.Output()
+	if ctx.Err() != nil {
+		return nil, fmt.Errorf("netsh: %w", context.Cause(ctx))
+	}
+	return output, err
+}

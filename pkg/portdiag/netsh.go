@@ -1,0 +1,153 @@
+package portdiag
+
+import (
+	"bytes"
+	"fmt"
+	"net/netip"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"unicode"
+)
+
+// What Windows keeps about ports, as bytes: what netsh prints, in the language
+// and code page of the system, is read by its digits, URLs and indents, never by
+// its words.
+
+// queue is a request queue of http.sys.
+type queue struct {
+	Name string   // "" if it is not in ASCII: we cannot tell the code page
+	URLs []string // that are registered with it: HTTP://+:8000/
+	PIDs []int    // of the processes that serve it
+}
+
+var (
+	// newerPID is "ID: 2688, image: C:\…", older Windows has the number alone.
+	newerPID = regexp.MustCompile(`^[^:]*:\s*([0-9]+),\s`)
+	urlPort  = regexp.MustCompile(`(?i)^https?://(?:\[[^\]]*\]|[^/:]+):([0-9]{1,5})[/:]`)
+)
+
+// parseServiceState reads the queues that serve a port from the output of
+// "netsh http show servicestate view=requestq": each begins with a line that is
+// not indented.
+func parseServiceState(output []byte, port uint16) []queue {
+	var found []queue
+	var q queue
+	done := func() {
+		if slices.ContainsFunc(q.URLs, func(url string) bool { return urlOf(url, port) }) {
+			q.URLs = slices.DeleteFunc(q.URLs, func(url string) bool { return !urlOf(url, port) })
+			found = append(found, q)
+		}
+	}
+	for line := range bytes.Lines(output) {
+		words := strings.TrimSpace(string(line))
+		switch pid, isPID := parsePID(words); {
+		case words == "":
+		case line[0] != ' ' && line[0] != '\t':
+			done()
+			q = queue{Name: queueName(words)}
+		case isPID:
+			q.PIDs = append(q.PIDs, pid)
+		case urlPort.MatchString(words):
+			q.URLs = append(q.URLs, words)
+		}
+	}
+	done()
+	return found
+}
+
+func urlOf(url string, port uint16) bool {
+	m := urlPort.FindStringSubmatch(url)
+	return m != nil && m[1] == strconv.Itoa(int(port))
+}
+
+func parsePID(words string) (int, bool) {
+	if m := newerPID.FindStringSubmatch(words); m != nil {
+		words = m[1]
+	}
+	pid, err := strconv.ParseUint(words, 10, 32)
+	return int(pid), err == nil
+}
+
+func queueName(words string) string {
+	_, name, _ := strings.Cut(words, ":")
+	name = strings.TrimSpace(name)
+	if strings.ContainsFunc(name, func(c rune) bool { return c > unicode.MaxASCII || !unicode.IsPrint(c) }) {
+		return ""
+	}
+	return name
+}
+
+// portRange are ports that only those can have who reserved them.
+type portRange struct {
+	First, Last  uint16
+	Administered bool // by a person; Windows itself reserves the others, for Hyper-V and its like
+}
+
+var excludedLine = regexp.MustCompile(`^\s*([0-9]{1,5})\s+([0-9]{1,5})(\s+\*)?\s*$`)
+
+// parseExcluded reads the output of "netsh interface ipv4 show
+// excludedportrange protocol=tcp".
+func parseExcluded(output []byte) []portRange {
+	var found []portRange
+	for line := range bytes.Lines(output) {
+		m := excludedLine.FindSubmatch(line)
+		if m == nil {
+			continue
+		}
+		first, ferr := strconv.ParseUint(string(m[1]), 10, 16)
+		last, lerr := strconv.ParseUint(string(m[2]), 10, 16)
+		if ferr == nil && lerr == nil && first <= last {
+			found = append(found, portRange{uint16(first), uint16(last), len(m[3]) > 0})
+		}
+	}
+	return found
+}
+
+// forward is a rule of portproxy: the service iphlpsvc listens, and passes on.
+type forward struct {
+	Kind          string // v4tov4, v4tov6, v6tov4, v6tov6
+	Listen        string // an address, or "*" for all
+	Port          uint16
+	Connect       string
+	ConnectPort   uint16
+	listenAddress netip.Addr // not valid: all
+}
+
+// forwardKinds are the keys below …\Services\PortProxy.
+var forwardKinds = []string{"v4tov4", "v4tov6", "v6tov4", "v6tov6"}
+
+// parseForward reads a value of …\Services\PortProxy\v4tov4\tcp: its name is
+// "0.0.0.0/8000", or "*/8000", and its text "127.0.0.1/3000", or a host's name.
+func parseForward(kind, name, text string) (forward, error) {
+	f := forward{Kind: kind}
+	var err error
+	if f.Listen, f.Port, err = splitSlash(name); err != nil {
+		return f, err
+	}
+	if f.Listen != "*" {
+		if f.listenAddress, err = netip.ParseAddr(f.Listen); err != nil {
+			return f, err
+		}
+	}
+	f.Connect, f.ConnectPort, err = splitSlash(text)
+	return f, err
+}
+
+func splitSlash(s string) (host string, port uint16, err error) {
+	host, number, ok := strings.Cut(s, "/")
+	n, err := strconv.ParseUint(number, 10, 16)
+	if !ok || err != nil || n == 0 || host == "" {
+		return "", 0, fmt.Errorf("%q is no address/port", s)
+	}
+	return host, uint16(n), nil
+}
+
+// remove is the command that removes the rule.
+func (f forward) remove() []string {
+	return []string{
+		"netsh", "interface", "portproxy", "delete", f.Kind,
+		fmt.Sprintf("listenport=%d", f.Port), "listenaddress=" + f.Listen,
+	}
+}

@@ -1,0 +1,112 @@
+package portdiag
+
+import (
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// Files of testdata/netsh are laid out as netsh writes them, in the code page
+// that is usual for the language: 437, 850, 949.
+func recorded(t *testing.T, name string) []byte {
+	t.Helper()
+	b, err := os.ReadFile(filepath.Join("testdata", "netsh", name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+func TestParseServiceState(t *testing.T) {
+	older := []queue{{Name: "DefaultAppPool", URLs: []string{"HTTP://*:8000/", "HTTPS://[::1]:8000/API/"}, PIDs: []int{3248, 5120}}}
+	newer := []queue{{Name: "Request queue is unnamed.", URLs: []string{"HTTP://+:8000/MONITORSERVICE/"}, PIDs: []int{4796}}}
+	korean := []queue{{URLs: newer[0].URLs, PIDs: newer[0].PIDs}}
+	for _, tt := range []struct {
+		file string
+		want []queue
+	}{
+		{"servicestate-older-en.txt", older},
+		{"servicestate-older-de.txt", older},
+		{"servicestate-newer-en.txt", newer},
+		{"servicestate-newer-ko.txt", korean},
+	} {
+		if diff := cmp.Diff(tt.want, parseServiceState(recorded(t, tt.file), 8000)); diff != "" {
+			t.Errorf("parseServiceState(%s, 8000):\n%s", tt.file, diff)
+		}
+		if got := parseServiceState(recorded(t, tt.file), 800); got != nil {
+			t.Errorf("parseServiceState(%s, 800) = %v; want none", tt.file, got)
+		}
+		if got := parseServiceState(recorded(t, tt.file), 5985); len(got) != 1 || len(got[0].PIDs) != 1 {
+			t.Errorf("parseServiceState(%s, 5985) = %v; want one queue of one process", tt.file, got)
+		}
+	}
+}
+
+func TestParseExcluded(t *testing.T) {
+	want := []portRange{{5357, 5357, false}, {7990, 8089, false}, {50000, 50059, true}, {61117, 61216, false}}
+	for _, file := range []string{"excluded-en.txt", "excluded-de.txt", "excluded-ko.txt"} {
+		if diff := cmp.Diff(want, parseExcluded(recorded(t, file))); diff != "" {
+			t.Errorf("parseExcluded(%s):\n%s", file, diff)
+		}
+	}
+	for _, line := range []string{"", "8000", "8000 8001 8002", "8001 8000", "70000 70001", "-1 5", "a 1 2"} {
+		if got := parseExcluded([]byte(line)); got != nil {
+			t.Errorf("parseExcluded(%q) = %v; want none", line, got)
+		}
+	}
+}
+
+func TestParseForward(t *testing.T) {
+	for _, tt := range []struct {
+		name, text string
+		want       forward
+	}{
+		{"0.0.0.0/8000", "127.0.0.1/3000", forward{Kind: "v4tov4", Listen: "0.0.0.0", Port: 8000, Connect: "127.0.0.1", ConnectPort: 3000, listenAddress: netip.IPv4Unspecified()}},
+		{"*/8000", "wsl.local/80", forward{Kind: "v4tov4", Listen: "*", Port: 8000, Connect: "wsl.local", ConnectPort: 80}},
+		{"::1/8000", "::1/80", forward{Kind: "v4tov4", Listen: "::1", Port: 8000, Connect: "::1", ConnectPort: 80, listenAddress: netip.IPv6Loopback()}},
+	} {
+		got, err := parseForward("v4tov4", tt.name, tt.text)
+		if err != nil || got != tt.want {
+			t.Errorf("parseForward(%q, %q) = %v, %v; want %v", tt.name, tt.text, got, err, tt.want)
+		}
+	}
+	for _, bad := range []string{"", "8000", "/8000", "0.0.0.0/", "0.0.0.0/0", "0.0.0.0/65536", "0.0.0.0:8000", "x/1"} {
+		if got, err := parseForward("v4tov4", bad, "127.0.0.1/1"); err == nil {
+			t.Errorf("parseForward(%q) = %v; want an error", bad, got)
+		}
+	}
+	rule := forward{Kind: "v6tov4", Listen: "*", Port: 8000}
+	if got := strings.Join(rule.remove(), " "); got != "netsh interface portproxy delete v6tov4 listenport=8000 listenaddress=*" {
+		t.Errorf("remove() = %s", got)
+	}
+}
+
+func FuzzNetsh(f *testing.F) {
+	files, err := filepath.Glob("testdata/netsh/*.txt")
+	if err != nil || len(files) == 0 {
+		f.Fatal(files, err)
+	}
+	for _, file := range files {
+		b, err := os.ReadFile(file)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(b)
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		for _, q := range parseServiceState(b, 8000) {
+			if len(q.URLs) == 0 {
+				t.Errorf("a queue without a URL: %v", q)
+			}
+		}
+		for _, r := range parseExcluded(b) {
+			if r.First > r.Last {
+				t.Errorf("%v ends before it begins", r)
+			}
+		}
+	})
+}

@@ -1,0 +1,190 @@
+package process
+
+import (
+	"context"
+	"errors"
+	"os"
+	"os/exec"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/windows"
+)
+
+// TestMain: with this variable the test binary is a child that waits.
+func TestMain(m *testing.M) {
+	if os.Getenv("KILLPORT_TEST_CHILD") != "" {
+		time.Sleep(time.Minute)
+		os.Exit(0)
+	}
+	os.Exit(m.Run())
+}
+
+func child(t *testing.T) *exec.Cmd {
+	t.Helper()
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), "KILLPORT_TEST_CHILD=1")
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+	})
+	return cmd
+}
+
+func open1(t *testing.T, pid int) *Pin {
+	t.Helper()
+	p, err := Open(pid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { p.Close() })
+	return p
+}
+
+func TestLife(t *testing.T) {
+	cmd := child(t)
+	pid := cmd.Process.Pid
+	p := open1(t, pid)
+	birth, err := p.Birth()
+	if err != nil || birth.Weak() || !strings.HasPrefix(string(birth), bornAt) {
+		t.Errorf("Birth() = %q, %v", birth, err)
+	}
+	if again, err := open1(t, pid).Birth(); again != birth || err != nil {
+		t.Errorf("Birth() by another pin = %q, %v; want %q", again, err, birth)
+	}
+	info, err := p.Inspect()
+	if err != nil || info.PPID != os.Getpid() || info.Exe == "" || !strings.HasSuffix(strings.ToLower(info.Exe), strings.ToLower(info.Name)) || time.Since(info.Started) > time.Minute {
+		t.Errorf("Inspect() = %+v, %v", info, err)
+	}
+	if protected, err := Protect(p, info); protected != "" || err != nil {
+		t.Errorf("Protect() = %q, %v; want nothing", protected, err)
+	}
+	if err := p.MayTerminate(); err != nil {
+		t.Errorf("MayTerminate() = %v", err)
+	}
+	short, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer cancel()
+	if err := p.Wait(short); !errors.Is(err, context.DeadlineExceeded) || p.Exited() {
+		t.Errorf("Wait() = %v, and Exited() = %v; want to be interrupted", err, p.Exited())
+	}
+	if err := p.Kill(); err != nil || !slices.Equal(p.Sent(), []string{"TerminateProcess"}) {
+		t.Errorf("Kill() = %v; Sent() = %q", err, p.Sent())
+	}
+	if err := p.Wait(t.Context()); err != nil || !p.Exited() || !p.Exiting() {
+		t.Errorf("Wait() = %v; Exited() = %v", err, p.Exited())
+	}
+	for name, err := range map[string]error{
+		"Kill": p.Kill(), "Terminate": p.Terminate(0), "MayTerminate": p.MayTerminate(),
+		"Birth": second(p.Birth()), "Inspect": second(p.Inspect()),
+	} {
+		if !errors.Is(err, ErrGone) {
+			t.Errorf("%s() of a process that has ended = %v; want %v", name, err, ErrGone)
+		}
+	}
+}
+
+func second[T any](_ T, err error) error { return err }
+
+func TestWaitWithoutTheRightTo(t *testing.T) {
+	cmd := child(t)
+	p := open1(t, cmd.Process.Pid)
+	weak := &Pin{pid: p.pid, sys: sys{created: p.created}}
+	if weak.Exited() || !errors.Is(weak.MayTerminate(), ErrDenied) || !errors.Is(weak.Kill(), ErrDenied) {
+		t.Errorf("without a handle: Exited() = %v, MayTerminate() = %v", weak.Exited(), weak.MayTerminate())
+	}
+	if birth, err := weak.Birth(); birth != Birth(bornAt+strconv.FormatUint(p.created, 10)) || err != nil {
+		t.Errorf("Birth() = %q, %v", birth, err)
+	}
+	if err := p.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	if err := weak.Wait(t.Context()); err != nil || !weak.Exited() {
+		t.Errorf("Wait() = %v; Exited() = %v", err, weak.Exited())
+	}
+}
+
+func TestOpenOddPIDs(t *testing.T) {
+	pid := child(t).Process.Pid
+	for _, odd := range []int{-1, 0, 1 << 33, pid + 1, pid + 2, pid + 3, 1<<32 - 4} {
+		if p, err := Open(odd); err == nil {
+			p.Close()
+			t.Errorf("Open(%d) = %d; want an error", odd, p.PID())
+		}
+	}
+}
+
+func TestProtect(t *testing.T) {
+	self := open1(t, os.Getpid())
+	for _, tt := range []struct {
+		p    *Pin
+		info Info
+		want Protection
+	}{
+		{self, Info{}, ProtectedSelf},
+		{&Pin{pid: 4}, Info{Name: "System"}, ProtectedKernel},
+		{&Pin{pid: 4096}, Info{Name: "csrss.exe", Exe: strings.ToUpper(system32("csrss.exe"))}, ProtectedSystem},
+		{&Pin{pid: 4096}, Info{Name: "LSASS.exe"}, ProtectedSystem},
+		{&Pin{pid: 4096}, Info{Name: "csrss.exe", Exe: `C:\Users\ann\csrss.exe`}, ""},
+		{&Pin{pid: 4096}, Info{Name: "svchost.exe", Exe: system32("svchost.exe")}, ProtectedShared},
+		{&Pin{pid: 4096}, Info{Name: "com.docker.backend.exe"}, ProtectedShared},
+		{&Pin{pid: 4096}, Info{Name: "wslrelay.exe"}, ProtectedShared},
+		{&Pin{pid: 4096}, Info{Name: "explorer.exe", Exe: `C:\Windows\explorer.exe`}, ProtectedShared},
+		{&Pin{pid: 4096}, Info{Name: "node.exe"}, ""},
+	} {
+		if got, err := Protect(tt.p, tt.info); got != tt.want || err != nil {
+			t.Errorf("Protect(PID %d, %+v) = %q, %v; want %q", tt.p.pid, tt.info, got, err, tt.want)
+		}
+	}
+}
+
+func TestKin(t *testing.T) {
+	at := func(seconds uint64) uint64 { return 134_000_000_000_000_000 + seconds*10_000_000 }
+	all := map[int]entry{}
+	for _, e := range []entry{
+		{pid: 100, created: at(50)},            // has the PID of the parent, and is no relative
+		{pid: 200, ppid: 100, created: at(10)}, // born before the bind
+		{pid: 204, ppid: 100, created: at(20)}, // an heir
+		{pid: 208, ppid: 204, created: at(21)}, // of the heir
+		{pid: 212, ppid: 204, created: at(19)}, // its parent's PID is another's now
+		{pid: 216, ppid: 208, created: at(30)},
+		{pid: 220, ppid: 4, created: at(30)},
+	} {
+		all[e.pid] = e
+	}
+	if got, want := kin(all, 100, fileTime(at(15))), []int{204, 208, 216}; !slices.Equal(got, want) {
+		t.Errorf("kin(100, since the bind) = %v; want %v", got, want)
+	}
+	if got, want := kin(all, 100, time.Time{}), []int{200, 204, 208, 216}; !slices.Equal(got, want) {
+		t.Errorf("kin(100) = %v; want %v", got, want)
+	}
+	for pid, want := range map[int]bool{208: true, 204: true, 100: false, 216: false, 4: false} {
+		if got := isAncestorOf(all, pid, 216); got != want {
+			t.Errorf("isAncestorOf(%d, 216) = %v; want %v", pid, got, want)
+		}
+	}
+	if parent, ok := parentOf(all, all[204]); ok {
+		t.Errorf("parentOf(204) = %d, which is younger", parent.pid)
+	}
+}
+
+func TestServices(t *testing.T) {
+	if found, err := Services(os.Getpid()); len(found) != 0 || err != nil {
+		t.Errorf("Services(ourselves) = %v, %v; want none", found, err)
+	}
+	for kind, want := range map[uint32]bool{
+		windows.SERVICE_WIN32_OWN_PROCESS:                                       true,
+		windows.SERVICE_WIN32_OWN_PROCESS | windows.SERVICE_INTERACTIVE_PROCESS: true,
+		windows.SERVICE_WIN32_SHARE_PROCESS:                                     false,
+		windows.SERVICE_WIN32:                                                   false,
+	} {
+		if got := isOwn(kind); got != want {
+			t.Errorf("isOwn(%#x) = %v; want %v", kind, got, want)
+		}
+	}
+}
