@@ -339,9 +339,11 @@ func heldTerminal(t *testing.T) *os.File {
 // use; what takes it out, or makes a time without it, is here with its reason.
 func TestMonotonicClock(t *testing.T) {
 	known := []string{
-		"pkg/process/inspect_linux.go: UTC",  // when a process started, for people
-		"pkg/process/inspect_linux.go: Unix", // likewise
-		"pkg/process/pin_linux.go: Unix",     // a deadline that is long over, whatever the time
+		"pkg/process/inspect_linux.go: UTC",    // when a process started, for people
+		"pkg/process/inspect_linux.go: Unix",   // likewise
+		"pkg/process/inspect_windows.go: UTC",  // likewise
+		"pkg/process/inspect_windows.go: Unix", // likewise; two such times of the kernel are compared, not with now
+		"pkg/process/pin_linux.go: Unix",       // a deadline that is long over, whatever the time
 	}
 	methods := []string{"Round", "Truncate", "UTC", "Local", "In", "AddDate", "Unix", "UnixMilli", "UnixMicro", "UnixNano"}
 	functions := []string{"Date", "Parse", "ParseInLocation", "Unix", "UnixMilli", "UnixMicro"}
