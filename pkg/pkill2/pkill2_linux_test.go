@@ -222,7 +222,7 @@ func TestOneProcessTwoPorts(t *testing.T) {
 }
 
 func TestOneGracePeriodForAll(t *testing.T) {
-	const grace = 300 * time.Millisecond
+	const grace = time.Second
 	var in []jsonl.Record
 	for range 3 {
 		in = append(in, start(t, "ignore").records(t)...)

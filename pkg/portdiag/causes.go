@@ -98,6 +98,37 @@ var Causes = []About{
 		"It does so in another network namespace: in a container, a sandbox, a VPN.",
 		"Nothing is in the way here. Reach it through its namespace, or publish its port.",
 	},
+	{
+		CauseService, "On Windows: the process that listens is a service, or several share it.",
+		"Services are started by the service control manager; a shared svchost.exe holds more than this port.",
+		"Stop the service: `sc.exe stop NAME`, as administrator. `killport PORT` stops a service that has a process of its own.",
+	},
+	{
+		CauseRelay, "On Windows: a helper of WSL or of Docker Desktop listens.",
+		"The server is inside WSL or in a container; the helper listens on its behalf, and on behalf of others.",
+		"End the server where it runs: `wsl killport PORT`, or `docker stop NAME`.",
+	},
+	{
+		CauseDenied, "On Windows: we lack the permission to end the process that listens.",
+		"It is another user's, or runs elevated.", "Run killport in a terminal that was opened as administrator.",
+	},
+	{
+		CauseForward, "On Windows: portproxy passes the port on.", "A rule was made with `netsh interface portproxy add`; the IP Helper service listens.",
+		"Delete the rule; the command is named.",
+	},
+	{
+		CauseHTTPQueue, "On Windows: a program has URLs of the port with http.sys.", "http.sys listens for it: PID 4 has the socket, and the program the requests.",
+		"Stop the program that is named.",
+	},
+	{
+		CauseHTTP, "On Windows: PID 4 listens: http.sys, in the kernel.", "IIS, WinRM, Hyper-V or any program with the HTTP Server API has the port.",
+		"Stop the program or the service behind it. PID 4 cannot be ended.",
+	},
+	{
+		CauseExcluded, "On Windows: nobody listens, and bind says WSAEACCES (10013).",
+		"The port lies in an excluded range, as Hyper-V, WSL and Docker Desktop set them aside at boot.",
+		"Take another port, or take the range back: the command is named.",
+	},
 }
 
 // WriteCauses writes the list, in Markdown.
