@@ -39,7 +39,6 @@ type hunt struct {
 	targets []*target
 	pulls   []*pull
 	known   map[identity]*target
-	wanted  map[listeners.ID]bool
 	queries []listeners.Query // that show the wanted sockets
 	exits   chan struct{}
 	stop    context.CancelFunc
@@ -63,7 +62,7 @@ type identity struct {
 
 func newHunt(opts Options) *hunt {
 	h := &hunt{
-		opts: opts, known: map[identity]*target{}, wanted: map[listeners.ID]bool{},
+		opts: opts, known: map[identity]*target{},
 		exits: make(chan struct{}, 1),
 	}
 	h.watch, h.stop = context.WithCancel(context.Background())
@@ -116,12 +115,11 @@ func (h *hunt) wake() {
 	}
 }
 
-// want takes the socket of l among the wanted ones.
+// want makes the table show the socket of l.
 func (h *hunt) want(l listeners.Listener) {
 	if l.Socket.Inode == 0 {
 		return
 	}
-	h.wanted[l.Socket] = true
 	if !slices.Contains(h.queries, l.Query()) {
 		h.queries = append(h.queries, l.Query())
 	}
@@ -142,19 +140,22 @@ func (h *hunt) found() []item {
 
 // run ends the targets. Its error says that the outcome could not be seen.
 func (h *hunt) run(ctx context.Context) error {
+	if len(h.targets) == 0 {
+		return nil
+	}
+	err := h.confirm(ctx)
 	if h.opts.DryRun {
 		for _, t := range h.targets {
 			t.wouldDo(h.opts)
 		}
-		return nil
-	}
-	if len(h.targets) == 0 {
-		return nil
+		return err
 	}
 	h.started = time.Now()
 	h.halfTime = h.started.Add(h.opts.Grace / 2)
 	h.graceEnd = h.started.Add(h.opts.Grace)
-	err := h.loop(ctx)
+	if err == nil {
+		err = h.loop(ctx)
+	}
 	h.giveUp(err)
 	if h.opts.Ghosts == CloseGhosts {
 		h.closeGhosts(ctx)
@@ -163,6 +164,23 @@ func (h *hunt) run(ctx context.Context) error {
 		return nil // the results say so
 	}
 	return err
+}
+
+// confirm settles those of whom no socket listens as its record says: with
+// that cookie, that protocol, that port. A socket that they have is none of
+// our business then.
+func (h *hunt) confirm(ctx context.Context) error {
+	live, err := h.look(ctx)
+	if err != nil {
+		h.giveUp(err)
+		return err
+	}
+	for _, t := range h.targets {
+		if !t.settled() && !t.hasAny(live) {
+			t.settle(Released, "", "")
+		}
+	}
+	return nil
 }
 
 // open reports whether a target is left to be ended.
@@ -266,12 +284,13 @@ func (h *hunt) parent(t *target) *target {
 	return nil
 }
 
-// table are wanted sockets that are there, by inode.
+// table are sockets that listen, by inode.
 type table map[uint64]listeners.Socket
 
-func (t table) has(id listeners.ID) bool {
-	s, ok := t[id.Inode]
-	return ok && s.ID.Same(id)
+// has reports whether the socket of l is there, and is as l says.
+func (t table) has(l listeners.Listener) bool {
+	s, ok := t[l.Socket.Inode]
+	return ok && s.ID.Same(l.Socket) && s.Proto == l.Proto && s.Local.Port() == l.LocalPort
 }
 
 // look reads the table of sockets, settles those that have ended or have given
@@ -288,9 +307,11 @@ func (h *hunt) look(ctx context.Context) (table, error) {
 	for _, s := range now {
 		all[s.ID.Inode] = s
 	}
-	for id := range h.wanted {
-		if all.has(id) {
-			live[id.Inode] = all[id.Inode]
+	for _, t := range h.targets {
+		for _, l := range t.sockets {
+			if all.has(l) {
+				live[l.Socket.Inode] = all[l.Socket.Inode]
+			}
 		}
 	}
 	for _, t := range h.targets {
@@ -357,7 +378,7 @@ func (h *hunt) unaccounted(live table) []listeners.Socket {
 	lost := table{}
 	for _, t := range h.targets {
 		for _, l := range t.sockets {
-			if t.proven && live.has(l.Socket) {
+			if t.proven && live.has(l) {
 				lost[l.Socket.Inode] = live[l.Socket.Inode]
 			}
 		}
@@ -367,7 +388,7 @@ func (h *hunt) unaccounted(live table) []listeners.Socket {
 			continue
 		}
 		for _, l := range t.sockets {
-			if lost.has(l.Socket) {
+			if lost.has(l) {
 				delete(lost, l.Socket.Inode)
 			}
 		}
@@ -401,8 +422,10 @@ func (h *hunt) giveUp(err error) {
 			t.result.Stop = t.managed.Command(h.opts.Grace)
 		case t.pin.Exited():
 			t.ended()
+		case errors.Is(err, context.Canceled):
+			t.settle(Interrupted, "", "")
 		case err != nil:
-			t.settle(Interrupted, "", err.Error())
+			t.settle(Refused, "unseen", err.Error())
 		default:
 			why := t.pin.Obstacle()
 			t.settle(Survived, why.Cause, why.Detail)
