@@ -15,7 +15,7 @@ import (
 )
 
 func (p *Pin) inspect() (Info, error) {
-	info, err := Look(p.pid)
+	info, err := p.look()
 	if err == nil && p.exited() { // then its PID may have been another's while we read
 		return Info{}, ErrGone
 	}
@@ -24,8 +24,10 @@ func (p *Pin) inspect() (Info, error) {
 
 // Look reads what can be known of the process that has pid now, which may be
 // another one with the next call: that is for telling, and not for acting.
-func Look(pid int) (Info, error) {
-	p := &Pin{pid: pid} // of which nothing is used but the path
+func Look(pid int) (Info, error) { return (&Pin{pid: pid}).look() }
+
+// look needs no handle: without one, whatever is not there is gone.
+func (p *Pin) look() (Info, error) {
 	stat, err := p.stat()
 	if err != nil {
 		return Info{}, err
