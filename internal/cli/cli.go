@@ -167,6 +167,15 @@ func (s *Session) Emit(seq jsonl.Seq, f Format, text func(jsonl.Record) string, 
 	}
 }
 
+// Print puts out what is no record.
+func (s *Session) Print(write func(io.Writer) error) error {
+	if err := write(s.stdout); err != nil {
+		s.Error(err)
+		s.fail(ExitFailure)
+	}
+	return nil
+}
+
 func writeText(w io.Writer, seq jsonl.Seq, text func(jsonl.Record) string, report func(error)) error {
 	for r, err := range seq {
 		if err != nil {

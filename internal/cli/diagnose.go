@@ -18,10 +18,14 @@ const DiagnoseHelp = `Explain ports: is it free, who holds it, why can it not be
 type Diagnose struct {
 	Ports
 	Format
+	Causes bool `help:"Print what there is to say about each cause, in Markdown."`
 }
 
 // Run explains the ports.
 func (d *Diagnose) Run(s *Session) error {
+	if d.Causes {
+		return s.Print(portdiag.WriteCauses)
+	}
 	queries, err := d.Queries()
 	if err != nil {
 		return err

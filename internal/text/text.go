@@ -12,6 +12,7 @@ import (
 	"github.com/killport/killport/pkg/classify"
 	"github.com/killport/killport/pkg/jsonl"
 	"github.com/killport/killport/pkg/listeners"
+	"github.com/killport/killport/pkg/manager"
 	"github.com/killport/killport/pkg/pidcheck"
 	"github.com/killport/killport/pkg/pkill2"
 	"github.com/killport/killport/pkg/portdiag"
@@ -30,10 +31,25 @@ func Checked(r jsonl.Record) string {
 	if l.Check.Protected != "" {
 		s += ", protected: " + string(l.Check.Protected)
 	}
+	if by := l.Check.ManagedBy; by != nil {
+		s += ", managed by " + managed(by)
+	}
 	if argv := strings.Join(l.Check.Argv, " "); argv != "" {
 		s += "  " + Safe(argv)
 	}
 	return s + "\n"
+}
+
+// managed says what manages a holder, and by which rule it starts it again.
+func managed(by *manager.Manager) string {
+	words := by.String()
+	if by.Restart != "" {
+		words += ", restart " + by.Restart
+	}
+	if by.Reason != "" {
+		words += ": " + by.Reason
+	}
+	return Safe(words)
 }
 
 // Ended says a record of pkill2.
@@ -44,6 +60,9 @@ func Ended(r jsonl.Record) string {
 	s.WriteString(l.where() + l.who() + " " + strings.ReplaceAll(string(done.Outcome), "_", " "))
 	if len(done.Signals) > 0 {
 		s.WriteString(" by " + strings.Join(done.Signals, ", "))
+	}
+	if len(done.Stop) > 0 {
+		s.WriteString(" by " + Safe(strings.Join(done.Stop, " ")))
 	}
 	if done.TookMS != nil {
 		fmt.Fprintf(&s, " in %d ms", *done.TookMS)
@@ -98,10 +117,22 @@ func Report(r jsonl.Record) string {
 		s.WriteString(": bind says " + Safe(report.BindError))
 	}
 	s.WriteString("\n" + findings(report.Findings))
+	for _, l := range report.Listeners {
+		s.WriteString(indented("why: ", chain(l.Why)))
+	}
 	for _, unseen := range report.Unseen {
 		s.WriteString(indented("could not look: ", unseen))
 	}
 	return s.String()
+}
+
+// chain says why a port is held, from the socket to what started it.
+func chain(links []portdiag.Link) string {
+	var words []string
+	for _, link := range links {
+		words = append(words, Safe(link.String()))
+	}
+	return strings.Join(words, " ← ")
 }
 
 func findings(found []portdiag.Finding) string {

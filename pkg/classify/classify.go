@@ -9,6 +9,7 @@ import (
 
 	"github.com/killport/killport/pkg/jsonl"
 	"github.com/killport/killport/pkg/listeners"
+	"github.com/killport/killport/pkg/manager"
 	"github.com/killport/killport/pkg/pidcheck"
 	"github.com/killport/killport/pkg/pkill2"
 	"github.com/killport/killport/pkg/portdiag"
@@ -79,8 +80,11 @@ type Respawn struct {
 
 // Supervisor is who starts holders again.
 type Supervisor struct {
-	PID  int    `json:"pid"`
-	Name string `json:"name,omitempty"`
+	PID     int          `json:"pid"` // of the parent of the new holder
+	Name    string       `json:"name,omitempty"`
+	Kind    manager.Kind `json:"kind,omitempty"`
+	Restart string       `json:"restart,omitempty"` // its rule, in its own word
+	Stop    []string     `json:"stop,omitempty"`    // the command that stops it for good
 }
 
 // Stage reads all records and gives one result for each port that they name,
@@ -252,6 +256,7 @@ func (c *portCase) record(ctx context.Context, all []listeners.Listener) (jsonl.
 		}
 	}
 	res := c.judge(now)
+	c.supervised(ctx, &res, now)
 	if res.Status == Ghost || res.Status == Stuck {
 		report, err := portdiag.Diagnose(context.WithoutCancel(ctx), c.query)
 		if err != nil {
@@ -287,7 +292,10 @@ func (c *portCase) count(res *Result, h holder, now []listeners.Listener) {
 	switch o := h.outcome; {
 	case o.Ended():
 		insert(&res.Killed, h.PID)
-	case o == pkill2.Released:
+	case o == pkill2.Stopped && h.PID == 0: // and nobody could name it
+	case o == pkill2.Stopped && !lives(h.PID, h.Birth):
+		insert(&res.Killed, h.PID)
+	case o == pkill2.Released, o == pkill2.Stopped:
 		insert(&res.Released, h.PID)
 	case o.Failed():
 		insert(&res.Failed, h.PID)
@@ -309,9 +317,7 @@ func (c *portCase) explain(res *Result, now []listeners.Listener) {
 		}
 	}
 	if res.Respawned = c.respawned(now); len(res.Respawned) > 0 {
-		by := res.Respawned[0].Supervisor
-		res.Reason = "respawned"
-		res.Hint = "end what starts it again: " + by.String()
+		res.Reason, res.Hint = "respawned", res.Respawned[0].Supervisor.hint()
 		return
 	}
 	for _, l := range now {

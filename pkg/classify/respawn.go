@@ -1,14 +1,17 @@
 package classify
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
 	"github.com/killport/killport/pkg/listeners"
+	"github.com/killport/killport/pkg/manager"
 	"github.com/killport/killport/pkg/process"
 )
 
@@ -97,6 +100,38 @@ func (c *portCase) respawned(now []listeners.Listener) []Respawn {
 	return out
 }
 
+// supervised says of each respawn what manages the new holder, and how that is
+// stopped for good.
+func (c *portCase) supervised(ctx context.Context, res *Result, now []listeners.Listener) {
+	for i := range res.Respawned {
+		by := &res.Respawned[i].Supervisor
+		m := managerOf(context.WithoutCancel(ctx), res.Respawned[i].PID, now)
+		if m != nil {
+			by.Name, by.Kind, by.Restart, by.Stop = m.Name, m.Kind, m.Restart, m.Stop
+			by.PID = cmp.Or(m.PID, by.PID)
+		} else if by.PID > 1 {
+			by.Stop = []string{"kill", strconv.Itoa(by.PID)}
+		}
+		if i == 0 && res.Reason == "respawned" {
+			res.Hint = by.hint()
+		}
+	}
+}
+
+func managerOf(ctx context.Context, pid int, now []listeners.Listener) *manager.Manager {
+	at := slices.IndexFunc(now, func(l listeners.Listener) bool { return l.PID == pid })
+	p, err := process.Open(pid)
+	if at < 0 || err != nil {
+		return nil
+	}
+	defer p.Close()
+	info, err := p.Inspect()
+	if err != nil {
+		return nil
+	}
+	return manager.Of(ctx, p, info, now[at])
+}
+
 // listed reports whether the socket of l was there before.
 func (c *portCase) listed(l listeners.Listener) bool {
 	for _, h := range c.holders {
@@ -105,6 +140,18 @@ func (c *portCase) listed(l listeners.Listener) bool {
 		}
 	}
 	return false
+}
+
+// lives reports whether the process is still there: what held the port on
+// behalf of a container or of a unit goes on without it, as PID 1 does.
+func lives(pid int, birth process.Birth) bool {
+	p, err := process.Open(pid)
+	if err != nil {
+		return false
+	}
+	defer p.Close()
+	now, err := p.Birth()
+	return err == nil && now == birth
 }
 
 // inspect returns the zero Info for a process that is gone or hidden.
@@ -118,9 +165,20 @@ func inspect(pid int) process.Info {
 	return info
 }
 
+// hint is the sentence that helps against it.
+func (s Supervisor) hint() string {
+	if len(s.Stop) > 0 {
+		return fmt.Sprintf("stop what starts it again, %s: %s", s, strings.Join(s.Stop, " "))
+	}
+	return "end what starts it again: " + s.String()
+}
+
 func (s Supervisor) String() string {
-	if s.Name == "" {
+	switch {
+	case s.Name == "":
 		return fmt.Sprintf("PID %d", s.PID)
+	case s.Restart != "":
+		return fmt.Sprintf("%s (restart %s)", s.Name, s.Restart)
 	}
 	return fmt.Sprintf("%s (PID %d)", s.Name, s.PID)
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/killport/killport/pkg/jsonl"
 	"github.com/killport/killport/pkg/listeners"
+	"github.com/killport/killport/pkg/manager"
 	"github.com/killport/killport/pkg/process"
 )
 
@@ -42,31 +43,25 @@ type Result struct {
 	PPID      int                `json:"ppid,omitempty"`
 	Started   *time.Time         `json:"started,omitempty"`
 	Protected process.Protection `json:"protected,omitempty"`
-	ManagedBy *Manager           `json:"managed_by,omitempty"`
+	ManagedBy *manager.Manager   `json:"managed_by,omitempty"`
 	Reason    string             `json:"reason,omitempty"` // why it is unverified
-}
-
-// Manager is what started the holder and would start it again, or holds the
-// port on its behalf: the one to talk to instead.
-type Manager struct {
-	Kind string   `json:"kind"` // container, unit …
-	Name string   `json:"name"`
-	Stop []string `json:"stop,omitempty"` // the command that stops it
 }
 
 // Stage appends the member to each record, as they come.
 func Stage() jsonl.Stage {
-	return jsonl.Map(func(_ context.Context, r jsonl.Record) (jsonl.Record, error) {
+	return jsonl.Map(func(ctx context.Context, r jsonl.Record) (jsonl.Record, error) {
 		l, err := listeners.Parse(r)
 		if err != nil {
 			return r, err
 		}
-		return r.With(Key, Check(l))
+		return r.With(Key, Check(ctx, l))
 	})
 }
 
-// Check looks at the holder of l as it is now.
-func Check(l listeners.Listener) Result {
+// Check looks at the holder of l as it is now. Only if a container engine or
+// systemd seems to have to do with it, these are asked, with a limit to the
+// time.
+func Check(ctx context.Context, l listeners.Listener) Result {
 	switch l.Owner {
 	case listeners.OwnerHidden:
 		return Result{State: Hidden}
@@ -87,7 +82,7 @@ func Check(l listeners.Listener) Result {
 	if p.Exited() {
 		return Result{Exists: true, State: Zombie}
 	}
-	res, err := inspect(p, l)
+	res, err := inspect(ctx, p, l)
 	if errors.Is(err, process.ErrGone) {
 		return Result{State: Gone}
 	}
@@ -98,7 +93,7 @@ func Check(l listeners.Listener) Result {
 }
 
 // inspect describes the pinned process, if it is the one that l speaks of.
-func inspect(p *process.Pin, l listeners.Listener) (Result, error) {
+func inspect(ctx context.Context, p *process.Pin, l listeners.Listener) (Result, error) {
 	info, err := p.Inspect()
 	if err != nil {
 		return Result{}, err
@@ -113,12 +108,12 @@ func inspect(p *process.Pin, l listeners.Listener) (Result, error) {
 	if res.Protected, err = process.Protect(p, info); err != nil {
 		return Result{}, err
 	}
-	if service := process.OwnService(info.PID); service != "" {
-		res.ManagedBy = &Manager{Kind: "service", Name: service, Stop: []string{"sc.exe", "stop", service}}
-	}
 	res.State, res.Reason, err = Verify(p, l)
 	if res.State == Reused {
 		return Result{State: Reused}, err // what was read is of an innocent
+	}
+	if res.State == Alive {
+		res.ManagedBy = manager.Of(ctx, p, info, l)
 	}
 	return res, err
 }

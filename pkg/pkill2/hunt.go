@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"github.com/killport/killport/pkg/listeners"
-	"github.com/killport/killport/pkg/pidcheck"
+	"github.com/killport/killport/pkg/manager"
 	"github.com/killport/killport/pkg/process"
 )
 
@@ -35,6 +35,7 @@ const (
 type hunt struct {
 	opts    Options
 	targets []*target
+	pulls   []*pull
 	known   map[identity]*target
 	wanted  map[listeners.ID]bool
 	queries []listeners.Query // that show the wanted sockets
@@ -79,7 +80,7 @@ func (h *hunt) close() {
 }
 
 // add takes a holder among the targets, and its socket among the wanted ones.
-func (h *hunt) add(l listeners.Listener, managed *pidcheck.Manager) *target {
+func (h *hunt) add(ctx context.Context, l listeners.Listener, said *manager.Manager) *target {
 	h.want(l)
 	id := identity{pid: l.PID, birth: l.Birth}
 	if l.Owner != "" {
@@ -95,8 +96,8 @@ func (h *hunt) add(l listeners.Listener, managed *pidcheck.Manager) *target {
 	t := &target{holder: l, sockets: []listeners.Listener{l}}
 	h.known[id] = t
 	h.targets = append(h.targets, t)
-	t.prepare(h.opts, managed)
-	if !t.settled() {
+	t.prepare(ctx, h.opts, said)
+	if !t.settled() && t.pin != nil {
 		h.wg.Go(func() {
 			if t.pin.Wait(h.watch) == nil {
 				h.wake()
@@ -104,17 +105,17 @@ func (h *hunt) add(l listeners.Listener, managed *pidcheck.Manager) *target {
 		})
 	}
 	if h.opts.Heirs == EndHeirs && l.Owner == listeners.OwnerNone {
-		h.addHeirs(l)
+		h.addHeirs(ctx, l)
 	}
 	return t
 }
 
 // addHeirs takes those that have the socket of a ghost among the targets, as
 // holders like all others.
-func (h *hunt) addHeirs(ghost listeners.Listener) {
+func (h *hunt) addHeirs(ctx context.Context, ghost listeners.Listener) {
 	for _, heir := range ghost.Heirs {
 		before := len(h.targets)
-		t := h.add(heir.Listener(ghost), nil)
+		t := h.add(ctx, heir.Listener(ghost), nil)
 		t.result.Found = t.result.Found || len(h.targets) > before
 	}
 }
@@ -187,6 +188,7 @@ func (h *hunt) loop(ctx context.Context) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
+		h.pullAll(ctx)
 		h.signal()
 		live, err := h.look(ctx)
 		if err != nil {
@@ -252,7 +254,7 @@ func (h *hunt) signal() {
 // would replace it, and one that ends well takes its workers along. A worker
 // is killed when its parent has been.
 func (h *hunt) due(t *target) bool {
-	if t.settled() || h.hard && !t.forced.IsZero() || !h.hard && !t.asked.IsZero() {
+	if t.settled() || t.managed != nil || h.hard && !t.forced.IsZero() || !h.hard && !t.asked.IsZero() {
 		return false
 	}
 	parent := h.parent(t)
@@ -302,6 +304,8 @@ func (h *hunt) look(ctx context.Context) (table, error) {
 	for _, t := range h.targets {
 		switch {
 		case t.settled():
+		case t.managed != nil:
+			t.pulled(live)
 		case t.pin.Exited():
 			t.ended()
 		case t.hasAny(live):
@@ -334,7 +338,7 @@ func (h *hunt) chase(ctx context.Context, live table) (linger bool, err error) {
 			continue
 		}
 		before := len(h.targets)
-		t := h.add(l, nil)
+		t := h.add(ctx, l, nil)
 		t.result.Found = t.result.Found || len(h.targets) > before
 	}
 	return linger, nil
@@ -376,7 +380,7 @@ func (h *hunt) unaccounted(live table) []listeners.Socket {
 
 // late reports whether all have been killed and had their time.
 func (h *hunt) late() bool {
-	if !h.hard || time.Now().Before(h.killEnd) {
+	if !h.hard || time.Now().Before(h.killEnd) || h.pulling() {
 		return false
 	}
 	if time.Since(h.graceEnd) > killWait+exitingWait {
@@ -395,6 +399,9 @@ func (h *hunt) giveUp(err error) {
 	for _, t := range h.targets {
 		switch {
 		case t.settled():
+		case t.managed != nil:
+			t.settle(Interrupted, "", t.managed.String())
+			t.result.Stop = t.managed.Command(h.opts.Grace)
 		case t.pin.Exited():
 			t.ended()
 		case err != nil:
@@ -451,9 +458,12 @@ func (h *hunt) tell() {
 	h.told = true
 	var pids []int
 	for _, t := range h.targets {
-		if !t.settled() {
+		if !t.settled() && t.managed == nil {
 			pids = append(pids, t.holder.PID)
 		}
+	}
+	if len(pids) == 0 {
+		return
 	}
 	h.opts.Waiting(pids, time.Until(h.graceEnd))
 }

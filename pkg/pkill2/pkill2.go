@@ -15,6 +15,7 @@ import (
 
 	"github.com/killport/killport/pkg/jsonl"
 	"github.com/killport/killport/pkg/listeners"
+	"github.com/killport/killport/pkg/manager"
 	"github.com/killport/killport/pkg/pidcheck"
 )
 
@@ -43,8 +44,9 @@ const DefaultGrace = 3 * time.Second
 type Via string
 
 const (
-	// ViaAuto leaves a holder alone that is managed by something which we
-	// cannot stop: it would come back, or it is not what holds the port.
+	// ViaAuto stops what manages a holder, if something does: a container, a
+	// unit of systemd. Signalled, the holder would come back, or it is not
+	// what has the port. If that cannot be stopped, the holder is left alone.
 	ViaAuto Via = "auto"
 	// ViaProcess signals the process, whatever manages it.
 	ViaProcess Via = "process"
@@ -76,6 +78,7 @@ type Outcome string
 const (
 	Terminated Outcome = "terminated" // it has ended, softly
 	Killed     Outcome = "killed"     // it has ended by SIGKILL
+	Stopped    Outcome = "stopped"    // what manages it has stopped it
 	Released   Outcome = "released"   // it has closed the socket, and is not signalled (any more)
 	Gone       Outcome = "gone"       // it had ended before we came
 	Reused     Outcome = "reused"     // it had ended, and its PID belongs to an innocent
@@ -90,13 +93,18 @@ const (
 	Interrupted Outcome = "interrupted" // we were interrupted before it had ended
 
 	WouldTerminate Outcome = "would_terminate"
+	WouldStop      Outcome = "would_stop"
 	WouldClose     Outcome = "would_close"
 	WouldRefuse    Outcome = "would_refuse"
 )
 
 // Known reports whether o is one of the outcomes.
 func (o Outcome) Known() bool {
-	return o.Ended() || o.Failed() || o.Ghostly() || o == Released || o == WouldTerminate || o == WouldClose
+	switch o {
+	case Stopped, Released, WouldTerminate, WouldStop, WouldClose:
+		return true
+	}
+	return o.Ended() || o.Failed() || o.Ghostly()
 }
 
 // Failed reports whether the holder still stands between us and the port.
@@ -120,6 +128,7 @@ func (o Outcome) Ghostly() bool {
 type Result struct {
 	Outcome Outcome  `json:"outcome"`
 	Signals []string `json:"signals,omitempty"` // what was sent, or would be. SIGCONT goes along with a soft one
+	Stop    []string `json:"stop,omitempty"`    // the command that was run, or would be, to stop what manages it
 	Reason  string   `json:"reason,omitempty"`  // a word
 	Detail  string   `json:"detail,omitempty"`  // what there is to say about it
 	Hint    string   `json:"hint,omitempty"`    // what helps
@@ -141,7 +150,7 @@ func Stage(opts Options) jsonl.Stage {
 			defer h.close()
 			for i := range in {
 				if in[i].err == nil {
-					in[i].target = h.add(in[i].listener, in[i].managed)
+					in[i].target = h.add(ctx, in[i].listener, in[i].managed)
 				}
 			}
 			err := h.run(ctx)
@@ -162,7 +171,7 @@ type item struct {
 	record   jsonl.Record
 	err      error
 	listener listeners.Listener
-	managed  *pidcheck.Manager
+	managed  *manager.Manager
 	target   *target
 }
 
@@ -181,16 +190,16 @@ func readAll(seq jsonl.Seq) []item {
 			it.listener, it.err = listeners.Parse(r)
 		}
 		if it.err == nil {
-			it.managed, it.err = manager(r)
+			it.managed, it.err = managedBy(r)
 		}
 		in = append(in, it)
 	}
 	return in
 }
 
-// manager reads what pidcheck, or a stage of the user's, says of who manages
+// managedBy reads what pidcheck, or a stage of the user's, says of who manages
 // the holder.
-func manager(r jsonl.Record) (*pidcheck.Manager, error) {
+func managedBy(r jsonl.Record) (*manager.Manager, error) {
 	if !r.Has(pidcheck.Key) {
 		return nil, nil
 	}
@@ -202,7 +211,7 @@ func manager(r jsonl.Record) (*pidcheck.Manager, error) {
 	if err != nil {
 		return nil, err
 	}
-	var m pidcheck.Manager
+	var m manager.Manager
 	return &m, by.Decode(&m)
 }
 

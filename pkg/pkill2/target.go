@@ -1,6 +1,7 @@
 package pkill2
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"runtime"
@@ -9,6 +10,7 @@ import (
 	"time"
 
 	"github.com/killport/killport/pkg/listeners"
+	"github.com/killport/killport/pkg/manager"
 	"github.com/killport/killport/pkg/pidcheck"
 	"github.com/killport/killport/pkg/process"
 )
@@ -19,12 +21,13 @@ type target struct {
 	sockets []listeners.Listener // as it was named for each of them
 	pin     *process.Pin         // nil once there is nothing to do with it
 	info    process.Info
-	service string    // which it is, if it is to be ended by stopping that (Windows)
-	proven  bool      // it was the right process when we came
-	asked   time.Time // when the soft signal was sent; zero: not yet
-	forced  time.Time // the same for SIGKILL
-	freed   time.Time // when its sockets were found to be gone
-	result  Result    // an Outcome is set once it is settled
+	proven  bool             // it was the right process when we came
+	asked   time.Time        // when the soft signal was sent; zero: not yet
+	forced  time.Time        // the same for SIGKILL
+	freed   time.Time        // when its sockets were found to be gone
+	managed *manager.Manager // if its lever is to be used
+	pull    *pull            // and once it is
+	result  Result           // an Outcome is set once it is settled
 }
 
 func (t *target) settled() bool { return t.result.Outcome != "" }
@@ -40,10 +43,16 @@ func (t *target) settle(o Outcome, reason, detail string) {
 }
 
 // prepare pins the holder and verifies it. What cannot be ended is settled.
-func (t *target) prepare(opts Options, managed *pidcheck.Manager) {
+func (t *target) prepare(ctx context.Context, opts Options, said *manager.Manager) {
 	switch t.holder.Owner {
 	case listeners.OwnerHidden:
-		t.settle(Hidden, "", "")
+		// Who may use the engine need not see its proxy to stop a container.
+		if opts.Via != ViaProcess {
+			t.managed = manager.Publisher(ctx, t.holder)
+		}
+		if t.managed == nil {
+			t.settle(Hidden, "", "")
+		}
 		return
 	case listeners.OwnerNone:
 		t.settle(Ghost, "", "")
@@ -67,11 +76,8 @@ func (t *target) prepare(opts Options, managed *pidcheck.Manager) {
 		t.fail(err, "unverified")
 		return
 	}
-	if opts.Via != ViaProcess {
-		t.service = process.OwnService(t.holder.PID)
-	}
 	if t.verify(); !t.settled() {
-		t.spare(opts, managed)
+		t.spare(ctx, opts, said)
 	}
 }
 
@@ -98,19 +104,26 @@ func (t *target) verify() {
 	}
 }
 
-// spare settles t if it must not be ended.
-func (t *target) spare(opts Options, managed *pidcheck.Manager) {
+// spare settles t if it must not be ended. What holds ports for others, and
+// must not be signalled, may have a lever.
+func (t *target) spare(ctx context.Context, opts Options, said *manager.Manager) {
 	protected, err := process.Protect(t.pin, t.info)
-	switch {
-	case err != nil:
+	if err != nil {
 		t.fail(err, "unverified")
+		return
+	}
+	onBehalf := protected == process.ProtectedInit || protected == process.ProtectedShared
+	if opts.Via != ViaProcess && (protected == "" || onBehalf) {
+		if t.manage(ctx); t.managed != nil || t.settled() {
+			return
+		}
+	}
+	switch {
 	case protected != "" && !(opts.Override && protected.Overridable()):
 		t.settle(Protected, string(protected), t.info.Name)
-	case managed != nil && opts.Via != ViaProcess && t.service == "":
-		t.settle(Refused, "managed", managed.Kind+" "+managed.Name)
-		if len(managed.Stop) > 0 {
-			t.result.Hint = "stop what manages it: " + strings.Join(managed.Stop, " ")
-		}
+	case said != nil && said.Indirect() && opts.Via != ViaProcess:
+		t.settle(Refused, managed, said.String())
+		t.result.Hint = t.otherwise(said)
 	}
 }
 
@@ -144,20 +157,12 @@ func (t *target) ask(opts Options) {
 		return
 	}
 	t.asked = time.Now()
-	err := t.end(opts)
+	err := t.pin.Terminate(opts.Signal)
 	if errors.Is(err, process.ErrCannotAsk) { // to wait would be in vain
 		t.force()
 		return
 	}
 	t.sent(err)
-}
-
-// end asks t to end, by the lever that there is.
-func (t *target) end(opts Options) error {
-	if t.service != "" {
-		return t.pin.StopService(t.service)
-	}
-	return t.pin.Terminate(opts.Signal)
 }
 
 // sent notes what was sent to t, and its failure.
@@ -183,6 +188,9 @@ func (t *target) force() {
 // wouldDo settles t by what would be done to it.
 func (t *target) wouldDo(opts Options) {
 	switch {
+	case !t.settled() && t.managed != nil:
+		t.settle(WouldStop, "", t.managed.String())
+		t.result.Stop = t.managed.Command(opts.Grace)
 	case !t.settled():
 		if err := t.pin.MayTerminate(); err != nil {
 			t.fail(err, "signal")
@@ -191,9 +199,6 @@ func (t *target) wouldDo(opts Options) {
 		}
 		t.settle(WouldTerminate, "", "")
 		t.result.Signals = []string{t.pin.WouldSend(opts.Signal)}
-		if t.service != "" {
-			t.result.Signals = []string{"SERVICE_CONTROL_STOP"}
-		}
 	case t.result.Outcome == Ghost && opts.Ghosts == CloseGhosts:
 		t.settle(WouldClose, "", "")
 	case t.result.Outcome.Failed():

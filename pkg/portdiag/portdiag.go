@@ -43,6 +43,7 @@ type Report struct {
 type Listener struct {
 	listeners.Listener
 	Check pidcheck.Result `json:"pidcheck"`
+	Why   []Link          `json:"why,omitempty"` // from the socket to what started it
 }
 
 // Cause is the word for what a finding is about.
@@ -51,6 +52,16 @@ type Cause string
 // The causes.
 const (
 	CauseListener   Cause = "listener"          // a process listens
+	CauseContainer  Cause = "container"         // for a container, or in one
+	CauseUnit       Cause = "unit"              // for a service of systemd
+	CauseSocketUnit Cause = "socket_unit"       // systemd listens, on behalf of a service
+	CauseSupervisor Cause = "supervisor"        // a process above it may start it again
+	CauseSSHForward Cause = "ssh_forward"       // ssh forwards the port
+	CauseKernel     Cause = "kernel"            // a service of the kernel listens
+	CauseDNAT       Cause = "dnat"              // the packet filter sends the port elsewhere
+	CauseNamespace  Cause = "other_namespace"   // it is listened on in another network namespace
+	CauseReserved   Cause = "reserved_port"     // clients do not get the port
+	CauseEphemeral  Cause = "ephemeral_port"    // clients may get the port
 	CauseProtected  Cause = "protected"         // and it is one that killport does not end
 	CauseHidden     Cause = "hidden"            // a process listens which we may not see
 	CauseGhost      Cause = "ghost"             // a socket listens that nobody has open
@@ -121,7 +132,11 @@ func Diagnose(ctx context.Context, q listeners.Query) (Report, error) {
 		return r, err
 	}
 	for _, l := range found {
-		r.Listeners = append(r.Listeners, Listener{Listener: l, Check: pidcheck.Check(l)})
+		found := Listener{Listener: l, Check: pidcheck.Check(ctx, l)}
+		if l.PID != 0 {
+			found.Why = why(found)
+		}
+		r.Listeners = append(r.Listeners, found)
 	}
 	r.Bindable, r.BindError = bindable(q)
 	r.Verdict = r.judge()
@@ -173,7 +188,13 @@ func (l Listener) findings() []Finding {
 		Summary: fmt.Sprintf("%s (PID %d, %s) listens on %s", l.Check.Name, l.PID, l.who(), l.Addr()),
 		Remedy:  l.remedy(),
 	}}
-	if p := l.Check.Protected; p != "" {
+	if m := l.Check.ManagedBy; m != nil {
+		found = append(found, managedFinding(m, l.PID))
+	}
+	if f, ok := l.forward(); ok {
+		found = append(found, f)
+	}
+	if p := l.Check.Protected; p != "" && !l.halts() {
 		found = append(found, l.protected(p))
 	}
 	return found
@@ -183,6 +204,7 @@ func (l Listener) findings() []Finding {
 func (l Listener) remedy() *Remedy {
 	command := append([]string{"killport"}, l.Query().Args()...)
 	switch p := l.Check.Protected; {
+	case l.halts():
 	case p.Overridable():
 		command = slices.Insert(command, 1, "--override")
 	case p != "":
@@ -193,6 +215,13 @@ func (l Listener) remedy() *Remedy {
 		command = process.Elevated(command...)
 	}
 	return &Remedy{Command: command, NeedsAdmin: needsAdmin}
+}
+
+// halts reports whether killport stops what manages the holder, and need not
+// signal it.
+func (l Listener) halts() bool {
+	m := l.Check.ManagedBy
+	return m != nil && m.Indirect() && m.Halts()
 }
 
 // foreign reports whether it takes root to act on what belongs to uid.

@@ -74,13 +74,14 @@ func sockaddr(q listeners.Query) (family int, addr unix.Sockaddr) {
 // explain adds the findings that are not about a holder.
 func (r *Report) explain(ctx context.Context, q listeners.Query) error {
 	if slices.ContainsFunc(r.Listeners, func(l Listener) bool { return l.Owner == listeners.OwnerNone }) {
-		r.Findings = append(r.Findings, r.ghost())
+		r.Findings = append(r.Findings, r.kernelOr(q, r.ghost()))
 	}
 	if len(r.Listeners) == 0 {
 		if err := r.sockets(ctx, q); err != nil {
 			r.Unseen = append(r.Unseen, err.Error())
 		}
 	}
+	r.elsewhere(ctx, q)
 	if f, ok := privileged(q, r.BindError); ok {
 		r.Findings = append(r.Findings, f)
 	}

@@ -11,4 +11,6 @@ import (
 
 func bindable(listeners.Query) (bool, string) { return false, "unsupported" }
 
+func why(Listener) []Link { return nil }
+
 func (r *Report) explain(context.Context, listeners.Query) error { return errors.ErrUnsupported }

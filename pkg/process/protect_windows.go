@@ -46,7 +46,7 @@ func isSystem(info Info) bool {
 
 // hostsMany reports whether the process is a svchost with more than one service.
 func hostsMany(info Info) bool {
-	if program(info) != "svchost" {
+	if info.Program() != "svchost" {
 		return false
 	}
 	hosted, err := services(info.PID)

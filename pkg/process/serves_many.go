@@ -26,16 +26,16 @@ var servesMany = map[string]bool{
 // ServesMany reports whether the program serves many: a main process of sshd
 // does, a session's sshd (which may hold a forwarded port) does not.
 func (i Info) servesMany() bool {
-	name := program(i)
+	name := i.Program()
 	if name == "sshd" {
 		return !sshSession(i.Argv)
 	}
 	return servesMany[name] || strings.HasPrefix(name, "com.docker.") // backend, vpnkit …
 }
 
-// program returns the lower-case name of the executable, or of the process if
+// Program returns the lower-case name of the executable, or of the process if
 // we may not see the executable.
-func program(i Info) string {
+func (i Info) Program() string {
 	name := strings.TrimSuffix(i.Exe, " (deleted)")
 	if name == "" {
 		name = i.Name

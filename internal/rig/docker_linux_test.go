@@ -1,0 +1,187 @@
+package rig
+
+import (
+	"archive/tar"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
+
+// bootDocker starts an engine that has one image, zoo.
+func bootDocker(t *testing.T, flags ...string) *rig {
+	t.Helper()
+	image := filepath.Join(programs, "zoo.tar")
+	if err := writeImage(image, filepath.Join(programs, "zoo")); err != nil {
+		t.Fatal(err)
+	}
+	r := boot(t, []string{"dockerd", "docker", "containerd", "iptables"}, "docker.sh", flags...)
+	r.eventually("the engine answers", func() bool { return r.command("docker", "version").Run() == nil })
+	r.run("docker", "import", "/run/rig/zoo.tar", "zoo")
+	return r
+}
+
+// writeImage writes an image of one program: no registry is needed.
+func writeImage(path, program string) error {
+	f, err := os.Create(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	b, err := os.ReadFile(program)
+	if err != nil {
+		return err
+	}
+	w := tar.NewWriter(f)
+	if err := w.WriteHeader(&tar.Header{Name: "zoo", Mode: 0o755, Size: int64(len(b))}); err != nil {
+		return err
+	}
+	if _, err := w.Write(b); err != nil {
+		return err
+	}
+	return w.Close()
+}
+
+// container runs zoo in one, and waits for its port.
+func (r *rig) container(port int, flags []string, addr string) (id string) {
+	r.t.Helper()
+	argv := append([]string{"docker", "run", "--detach", "--name=web"}, flags...)
+	id = r.run(append(argv, "zoo", "/zoo", "serve", "--life=10m", addr)...)
+	r.eventually("the container's port is there", func() bool { return r.listens(port) })
+	return id
+}
+
+func TestDocker(t *testing.T) {
+	r := bootDocker(t)
+	engine := r.pidOf("dockerd")
+
+	for _, test := range []struct {
+		name  string
+		flags []string
+		addr  string
+		args  []string
+	}{
+		{"published", []string{"--publish=127.0.0.1:18080:8000"}, "0.0.0.0:8000", nil},
+		{"published everywhere, restart always", []string{"--publish=18080:8000", "--restart=always"}, "0.0.0.0:8000", nil},
+		{"several ports", []string{"--publish=18080:8000", "--publish=18081:8000"}, "0.0.0.0:8000", []string{"18081"}},
+		{"compose project", []string{"--publish=18080:8000", "--label=com.docker.compose.project=shop"}, "0.0.0.0:8000", nil},
+		{"host network, restart always", []string{"--network=host", "--restart=always"}, "127.0.0.1:18080", nil},
+		{"cgroup of its own", []string{"--network=host", "--cgroup-parent=/mine"}, "127.0.0.1:18080", nil},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			in := &rig{t: t, init: r.init, log: r.log}
+			id := in.container(18080, test.flags, test.addr)
+			defer in.run("docker", "rm", "--force", "web")
+			// Beside it another one, which must not be touched.
+			other := in.run("docker", "run", "--detach", "--publish=127.0.0.2:18090:8000", "zoo", "/zoo", "serve", "--life=10m", "0.0.0.0:8000")
+			defer in.run("docker", "rm", "--force", other)
+
+			args := append([]string{"18080"}, test.args...)
+			dry := in.killport(nil, append([]string{"--dry-run"}, args...)...)
+			for _, h := range dry.holders {
+				if by := h.Check.ManagedBy; by.Kind != "container" || by.Name != "web" || !slices.Equal(by.Stop, []string{"docker", "stop", "web"}) {
+					t.Errorf("managed by %+v", by)
+				}
+				if want := []string{"docker", "stop", "-t", "3", id[:12]}; h.Done.Outcome != "would_stop" || !slices.Equal(h.Done.Stop, want) {
+					t.Errorf("dry run: %+v", h.Done)
+				}
+			}
+			if !in.running("web") || len(dry.holders) == 0 {
+				t.Fatalf("the dry run says too little or does too much: %s", dry.output)
+			}
+			for _, arg := range args {
+				in.freed(in.killport(nil, arg), arg, "cleaned", "free") // two ports of one container go together
+			}
+			if in.running("web") {
+				t.Error("the container runs")
+			}
+			if !in.running(other) || !in.listens(18090) {
+				t.Error("another container was stopped")
+			}
+			if now := in.pidOf("dockerd"); now != engine {
+				t.Errorf("the engine was PID %d, and is %d", engine, now)
+			}
+		})
+	}
+}
+
+// One container that is asked for by several ports is stopped once.
+func TestDockerStopsOnce(t *testing.T) {
+	r := bootDocker(t)
+	r.container(18080, []string{"--publish=18080:8000", "--publish=18081:8000"}, "0.0.0.0:8000")
+	res := r.killport(nil, "18080", "18081")
+	if res.exit != 0 || strings.Count(res.output, `"status":"cleaned"`) != 2 {
+		t.Fatalf("exit %d: %s", res.exit, res.output)
+	}
+	until := strconv.FormatInt(time.Now().Unix()+1, 10)
+	got := r.run("docker", "events", "--since=10m", "--until="+until, "--filter=event=kill", "--format={{.Action}}")
+	if strings.Count(got, "kill") != 1 {
+		t.Errorf("the container was signalled so often: %q", got)
+	}
+}
+
+// Without the engine neither its proxy nor what it runs is touched.
+func TestDockerUnreachable(t *testing.T) {
+	r := bootDocker(t)
+	for _, test := range []struct{ flag, addr string }{
+		{"--publish=127.0.0.1:18080:8000", "0.0.0.0:8000"},
+		{"--network=host", "127.0.0.1:18080"},
+	} {
+		r.container(18080, []string{test.flag}, test.addr)
+		res := r.killport([]string{"env", "DOCKER_HOST=unix:///nowhere.sock"}, "18080")
+		if res.exit != 1 || res.port.Status != "partial" || res.port.Reason != "managed" || res.port.Hint == "" {
+			t.Errorf("%s: no true refusal: exit %d, %s", test.flag, res.exit, res.output)
+		}
+		if !r.running("web") || !r.listens(18080) {
+			t.Errorf("%s: it was touched", test.flag)
+		}
+		r.run("docker", "rm", "--force", "web")
+	}
+}
+
+// Who may use the engine, and may not see its proxy, may stop what it runs.
+func TestDockerOfOrdinaryUser(t *testing.T) {
+	r := bootDocker(t)
+	r.container(18080, []string{"--publish=127.0.0.1:18080:8000"}, "0.0.0.0:8000")
+	nobody := []string{"setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups"}
+	res := r.killport(nobody, "18080")
+	if res.exit != 1 || res.port.Reason != "hidden" || !r.listens(18080) {
+		t.Errorf("no true refusal: exit %d, %s", res.exit, res.output)
+	}
+	r.run("chmod", "666", "/run/docker.sock")
+	r.freed(r.killport(nobody, "18080"), "18080")
+	if r.running("web") {
+		t.Error("the container runs")
+	}
+}
+
+func TestDockerWithoutProxy(t *testing.T) {
+	r := bootDocker(t, "--userland-proxy=false")
+	r.run("docker", "run", "--detach", "--name=web", "--publish=18080:8000", "zoo", "/zoo", "serve", "--life=10m", "0.0.0.0:8000")
+	if !r.listens(18080) {
+		t.Skip("nobody listens: the engine leaves the port to the packet filter")
+	}
+	engine := r.pidOf("dockerd")
+	r.freed(r.killport(nil, "18080"), "18080", "cleaned")
+	if r.running("web") || r.pidOf("dockerd") != engine {
+		t.Error("the container runs, or the engine does not")
+	}
+}
+
+func (r *rig) running(container string) bool {
+	r.t.Helper()
+	return r.run("docker", "inspect", "--format={{.State.Running}}", container) == "true"
+}
+
+// pidOf is the PID of the only process of that name.
+func (r *rig) pidOf(name string) int {
+	r.t.Helper()
+	pid, err := strconv.Atoi(r.run("sh", "-c", `grep -lx `+name+` /proc/[0-9]*/comm | cut -d/ -f3`))
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return pid
+}

@@ -1,0 +1,200 @@
+package rig
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+// bootSystemd boots a systemd that knows the units of testdata/units, and has started none of them.
+func bootSystemd(t *testing.T) *rig {
+	t.Helper()
+	if _, err := os.Stat("/lib/systemd/systemd"); err != nil {
+		t.Skip(err)
+	}
+	units := filepath.Join(programs, "units")
+	if err := errors.Join(os.RemoveAll(units), os.CopyFS(units, os.DirFS("testdata/units"))); err != nil {
+		t.Fatal(err)
+	}
+	r := boot(t, []string{"systemctl", "/lib/systemd/systemd"}, "systemd.sh")
+	r.eventually("systemd has booted", func() bool {
+		return r.command("systemctl", "is-active", "rig.target").Run() == nil
+	})
+	return r
+}
+
+// start starts a unit and waits for its port.
+func (r *rig) start(unit string, port int) {
+	r.t.Helper()
+	r.run("systemctl", "start", unit)
+	r.eventually(unit+" listens", func() bool { return r.listens(port) })
+}
+
+func (r *rig) property(unit, key string, flags ...string) string {
+	r.t.Helper()
+	return r.run(append(append([]string{"systemctl"}, flags...), "show", "--value", "--property="+key, unit)...)
+}
+
+func TestSystemd(t *testing.T) {
+	r := bootSystemd(t)
+
+	// on runs a test of one unit, and sees to it that systemd is unharmed.
+	on := func(name, unit string, port int, test func(t *testing.T, r *rig, port string)) {
+		t.Run(name, func(t *testing.T) {
+			in := &rig{t: t, init: r.init, log: r.log}
+			in.start(unit, port)
+			test(t, in, strconv.Itoa(port))
+			in.run("systemctl", "stop", unit)
+			if got := in.property("rig.target", "ActiveState"); got != "active" {
+				t.Errorf("rig.target is %s", got)
+			}
+		})
+	}
+
+	on("service that restarts", "always.service", 18101, func(t *testing.T, r *rig, port string) {
+		dry := r.killport(nil, "--dry-run", port)
+		want := []string{"systemctl", "stop", "always.service"}
+		if dry.exit != 0 || len(dry.holders) != 1 || dry.holders[0].Done.Outcome != "would_stop" || !slices.Equal(dry.holders[0].Done.Stop, want) {
+			t.Fatalf("dry run: %s", dry.output)
+		}
+		if by := dry.holders[0].Check.ManagedBy; by.Kind != "unit" || by.Name != "always.service" || by.Restart != "always" {
+			t.Errorf("managed by %+v", by)
+		}
+		r.freed(r.killport(nil, port), port)
+		if got := r.property("always.service", "ActiveState"); got != "inactive" {
+			t.Errorf("the service is %s", got)
+		}
+	})
+	on("service that does not restart", "once.service", 18102, func(t *testing.T, r *rig, port string) {
+		r.freed(r.killport(nil, port), port)
+		if got := r.property("once.service", "ActiveState"); got != "inactive" {
+			t.Errorf("the service is %s", got)
+		}
+	})
+	on("socket that nobody asked", "lazy.socket", 18103, func(t *testing.T, r *rig, port string) {
+		res := r.killport(nil, port)
+		r.freed(res, port)
+		if !slices.Equal(res.port.Released, []int{1}) {
+			t.Errorf("PID 1 is not among those that released it: %s", res.output)
+		}
+	})
+	on("socket and its service", "lazy.socket", 18103, func(t *testing.T, r *rig, port string) {
+		r.run("systemctl", "start", "lazy.service")
+		r.freed(r.killport(nil, port), port)
+		if got := r.property("lazy.service", "ActiveState"); got != "inactive" {
+			t.Errorf("the service is %s", got)
+		}
+	})
+	on("below the main process", "below.service", 18104, func(t *testing.T, r *rig, port string) {
+		r.freed(r.killport(nil, port), port)
+		if got := r.property("below.service", "ActiveState"); got != "inactive" {
+			t.Errorf("the service is %s", got)
+		}
+	})
+	on("deaf to SIGTERM", "deaf.service", 18105, func(t *testing.T, r *rig, port string) {
+		r.freed(r.killport(nil, "--grace=300ms", port), port)
+	})
+	on("terminal in a service", "terminals.service", 18106, func(t *testing.T, r *rig, port string) {
+		before := r.property("terminals.service", "MainPID")
+		res := r.killport(nil, "--dry-run", port)
+		if len(res.holders) != 1 || res.holders[0].Done.Outcome != "would_terminate" {
+			t.Errorf("not a plain process: %s", res.output)
+		}
+		r.freed(r.killport(nil, port), port)
+		if after := r.property("terminals.service", "MainPID"); after != before {
+			t.Errorf("the service was touched: main PID %s, then %s", before, after)
+		}
+	})
+	on("without a way to ask systemd", "nobody.service", 18107, func(t *testing.T, r *rig, port string) {
+		before := r.property("nobody.service", "MainPID")
+		res := r.killport([]string{"setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups"}, port)
+		if res.exit != 1 || res.port.Status != "partial" || res.port.Reason != "managed" || !strings.Contains(res.port.Hint, "sudo killport "+port) {
+			t.Errorf("no true refusal: exit %d, %s", res.exit, res.output)
+		}
+		if after := r.property("nobody.service", "MainPID"); after != before {
+			t.Errorf("the service was touched: main PID %s, then %s", before, after)
+		}
+	})
+	on("of the system", "systemd-rig.service", 18108, func(t *testing.T, r *rig, port string) {
+		res := r.killport(nil, port)
+		if res.exit != 1 || res.port.Reason != "managed" || !strings.Contains(res.port.Hint, "systemctl stop systemd-rig.service") {
+			t.Errorf("no true refusal: exit %d, %s", res.exit, res.output)
+		}
+		if got := r.property("systemd-rig.service", "ActiveState"); got != "active" {
+			t.Errorf("the service is %s", got)
+		}
+	})
+	on("master and workers", "prefork.service", 18111, func(t *testing.T, r *rig, port string) {
+		r.freed(r.killport(nil, port), port)
+	})
+	on("master and workers that come back", "workers.service", 18112, func(t *testing.T, r *rig, port string) {
+		r.eventually("all workers are there", func() bool {
+			return strings.Count(r.run("/run/rig/listeners", port), "\n") == 3
+		})
+		res := r.killport(nil, port)
+		r.freed(res, port)
+		if len(res.port.Killed) != 4 {
+			t.Errorf("not all that ended are named: %s", res.output)
+		}
+	})
+	t.Run("job in a service", func(t *testing.T) {
+		in := &rig{t: t, init: r.init, log: r.log}
+		in.run("systemctl", "start", "job.service")
+		in.eventually("the job is done", func() bool { return in.command("test", "-e", "/run/job.out").Run() == nil })
+		if got := in.run("cat", "/run/job.out"); !strings.Contains(got, `"status":"cleaned"`) {
+			t.Errorf("killport said %s", got)
+		}
+		if got := in.property("job.service", "NRestarts"); got != "0" || in.property("job.service", "ActiveState") != "active" {
+			t.Errorf("the job's own service was stopped: restarts %s", got)
+		}
+		in.run("systemctl", "stop", "job.service")
+	})
+	on("respawn", "always.service", 18101, func(t *testing.T, r *rig, port string) {
+		res := r.killport(nil, "--via=process", port)
+		if res.exit != 1 || len(res.port.Respawned) != 1 {
+			t.Fatalf("no respawn: exit %d, %s", res.exit, res.output)
+		}
+		by := res.port.Respawned[0].Supervisor
+		if by.Kind != "unit" || by.Name != "always.service" || by.Restart != "always" {
+			t.Errorf("the supervisor is %+v", by)
+		}
+		r.run(by.Stop...) // does what it says
+		if r.listens(18101) {
+			t.Errorf("%q does not free the port", by.Stop)
+		}
+	})
+}
+
+func TestSystemdOfUser(t *testing.T) {
+	r := bootSystemd(t)
+	r.run("systemctl", "start", "user@0.service")
+	r.run("systemctl", "--user", "start", "own.service")
+	r.eventually("own.service listens", func() bool { return r.listens(18109) })
+	res := r.killport(nil, "18109")
+	r.freed(res, "18109")
+	if got := r.property("own.service", "ActiveState", "--user"); got != "inactive" {
+		t.Errorf("the service is %s", got)
+	}
+	if got := r.property("user@0.service", "ActiveState"); got != "active" {
+		t.Errorf("the user's systemd is %s", got)
+	}
+}
+
+// freed checks that a port is, and that this is what was said.
+func (r *rig) freed(res result, port string, statuses ...string) {
+	r.t.Helper()
+	if len(statuses) == 0 {
+		statuses = []string{"cleaned"}
+	}
+	if res.exit != 0 || !slices.Contains(statuses, res.port.Status) {
+		r.t.Errorf("exit %d, status %s: %s", res.exit, res.port.Status, res.output)
+	}
+	number, _ := strconv.Atoi(port)
+	if r.listens(number) {
+		r.t.Errorf("port %s is still listened on", port)
+	}
+}

@@ -1,0 +1,143 @@
+package manager
+
+import (
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// cgroups are the paths of /proc/PID/cgroup (cgroups(7)).
+type cgroups struct {
+	all     []string // of each hierarchy
+	systemd string   // of the one that systemd keeps: v2, or name=systemd on v1
+}
+
+// parseCgroups reads lines like
+//
+//	0::/system.slice/web.service             v2, the only one or beside v1
+//	1:name=systemd:/system.slice/web.service systemd's own on v1
+//	4:memory:/docker/4f5e…                   v1
+//
+// Where there is both v1 and v2, systemd's is the named one.
+func parseCgroups(b []byte) cgroups {
+	var c cgroups
+	for line := range strings.Lines(string(b)) {
+		fields := strings.SplitN(strings.TrimSuffix(line, "\n"), ":", 3)
+		if len(fields) != 3 || !strings.HasPrefix(fields[2], "/") {
+			continue
+		}
+		path := fields[2]
+		if !slices.Contains(c.all, path) {
+			c.all = append(c.all, path)
+		}
+		if fields[1] == "name=systemd" || fields[1] == "" && c.systemd == "" {
+			c.systemd = path
+		}
+	}
+	return c
+}
+
+// container is what a path says of the container that a process is in.
+type container struct {
+	engine string // "" if the path does not say
+	id     string
+	group  string // the path of the container itself
+}
+
+// container finds the outermost container that is not one of ours: we may be
+// in a container too, and what is in there with us is a plain process to us.
+func (c cgroups) container(ours cgroups) (container, bool) {
+	inside := map[string]bool{}
+	for _, path := range ours.all {
+		for part := range strings.SplitSeq(path, "/") {
+			inside[part] = true
+		}
+	}
+	for _, path := range c.all {
+		parts := strings.Split(path, "/")
+		for i, part := range parts {
+			if inside[part] {
+				continue
+			}
+			if engine, id, ok := parseContainer(parts[i-min(i, 1)], part); ok {
+				return container{engine, id, strings.Join(parts[:i+1], "/")}, true
+			}
+		}
+	}
+	return container{}, false
+}
+
+// prefixes are what the engines put before the ID of a container in the name
+// of its scope. That of conmon is beside it: conmon holds the published ports.
+var prefixes = []struct{ prefix, engine string }{
+	{"docker-", "docker"},
+	{"libpod-conmon-", "podman"},
+	{"libpod-", "podman"},
+	{"nerdctl-", "nerdctl"},
+	{"cri-containerd-", "kubernetes"},
+	{"crio-conmon-", "kubernetes"},
+	{"crio-", "kubernetes"},
+}
+
+// parseContainer reads a part of a path, and the one above it:
+//
+//	docker-ID.scope  libpod-ID.scope  nerdctl-ID.scope   made by systemd
+//	/docker/ID  /libpod_parent/libpod-ID                 made by the engine
+//	/default/ID  /mine/ID                                by containerd, or under a parent of the user's choice
+//	/kubepods/burstable/podUID/ID                        made by a kubelet
+func parseContainer(above, part string) (engine, id string, ok bool) {
+	name := strings.TrimSuffix(part, ".scope")
+	for _, p := range prefixes {
+		if id, found := strings.CutPrefix(name, p.prefix); found && isContainerID(id) {
+			return p.engine, id, true
+		}
+	}
+	if !isContainerID(part) {
+		return "", "", false
+	}
+	switch {
+	case above == "docker":
+		return "docker", part, true
+	case strings.HasPrefix(above, "pod"):
+		return "kubernetes", part, true
+	}
+	return "", part, true
+}
+
+// isContainerID: 256 bits, in hexadecimal digits.
+func isContainerID(s string) bool {
+	const digits = 64
+	return len(s) == digits && strings.Trim(s, "0123456789abcdef") == ""
+}
+
+// unit is a unit of systemd.
+type unit struct {
+	name string
+	user bool   // of a user's systemd, and not of the system's
+	uid  uint32 // of that user
+	rest string // the path below the unit
+}
+
+// unit is that of a process; !ok if it is in none. Slices are passed by, as
+// systemd does (cg_path_get_unit, src/basic/cgroup-util.c), and below
+// user@1000.service there is the tree of another systemd.
+func (c cgroups) unit() (u unit, ok bool) {
+	rest := strings.Split(strings.Trim(c.systemd, "/"), "/")
+	for len(rest) > 0 {
+		part := strings.TrimPrefix(rest[0], "_") // escaped: it would be a file of the cgroup
+		rest = rest[1:]
+		if strings.HasSuffix(part, ".slice") {
+			continue
+		}
+		if !strings.HasSuffix(part, ".service") && !strings.HasSuffix(part, ".scope") {
+			return unit{}, false
+		}
+		u.name, u.rest = part, strings.Join(rest, "/")
+		uid, err := strconv.ParseUint(strings.TrimSuffix(strings.TrimPrefix(part, "user@"), ".service"), 10, 32)
+		if u.user || err != nil || len(rest) == 0 || !strings.HasPrefix(part, "user@") {
+			return u, true
+		}
+		u.user, u.uid = true, uint32(uid)
+	}
+	return unit{}, false
+}

@@ -1,0 +1,289 @@
+package manager
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"net/netip"
+	"os/exec"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/killport/killport/internal/command"
+	"github.com/killport/killport/pkg/listeners"
+	"github.com/killport/killport/pkg/process"
+)
+
+// engine is a container engine by the name of its command, which knows where
+// the engine is: contexts, DOCKER_HOST, configuration files.
+type engine string
+
+const (
+	docker  engine = "docker"
+	podman  engine = "podman"
+	nerdctl engine = "nerdctl"
+)
+
+// fronts are the programs that listen on behalf of containers.
+var fronts = map[string]engine{
+	"docker-proxy":       docker,
+	"dockerd":            docker, // with the userland proxy off
+	"com.docker.backend": docker, // Docker Desktop
+	"com.docker.vpnkit":  docker,
+	"vpnkit":             docker,
+	"orbstack":           docker,
+	"orbstack helper":    docker,
+	"rootlessport":       podman,
+	"rootlessport-child": podman,
+	"pasta":              podman,
+	"pasta.avx2":         podman,
+	"slirp4netns":        podman,
+}
+
+// front is the engine on whose behalf the process listens, or "".
+func front(info process.Info) engine {
+	name := info.Program()
+	if name == "rootlesskit" { // runs dockerd-rootless.sh, or containerd-rootless.sh
+		if slices.ContainsFunc(info.Argv, func(arg string) bool { return strings.Contains(arg, "containerd") }) {
+			return nerdctl
+		}
+		return docker
+	}
+	return fronts[name]
+}
+
+// inspection is what "ENGINE container inspect" says, in as far as the engines
+// agree on it (https://docs.docker.com/reference/api/engine/, ContainerInspect).
+type inspection struct {
+	ID    string `json:"Id"`
+	Name  string `json:"Name"` // Docker: with a slash before it
+	State struct {
+		Running bool `json:"Running"`
+		PID     int  `json:"Pid"` // as the engine's host sees it
+	} `json:"State"`
+	Config struct {
+		Image  string            `json:"Image"`
+		Labels map[string]string `json:"Labels"`
+	} `json:"Config"`
+	HostConfig struct {
+		RestartPolicy struct {
+			Name string `json:"Name"`
+		} `json:"RestartPolicy"`
+	} `json:"HostConfig"`
+	NetworkSettings struct {
+		Ports     map[string][]binding `json:"Ports"` // by "8000/tcp"
+		IPAddress string               `json:"IPAddress"`
+		Networks  map[string]struct {
+			IPAddress         string `json:"IPAddress"`
+			GlobalIPv6Address string `json:"GlobalIPv6Address"`
+		} `json:"Networks"`
+	} `json:"NetworkSettings"`
+}
+
+// binding is where a port of a container is published.
+type binding struct {
+	HostIP   string `json:"HostIp"` // "" or unspecified: everywhere
+	HostPort string `json:"HostPort"`
+}
+
+// errUnknown says that the engine has never heard of the container.
+var errUnknown = errors.New("knows no such container")
+
+// inspect asks about containers.
+func (e engine) inspect(ctx context.Context, ids ...string) ([]inspection, error) {
+	out, err := command.Ask(ctx, append([]string{string(e), "container", "inspect"}, ids...)...)
+	if err != nil {
+		return nil, err
+	}
+	var all []inspection
+	if err := json.Unmarshal(out, &all); err != nil {
+		return nil, fmt.Errorf("%s container inspect: %w", e, err)
+	}
+	return all, nil
+}
+
+// running lists the IDs of the containers that may publish the port.
+func (e engine) running(ctx context.Context, l listeners.Listener) ([]string, error) {
+	argv := []string{string(e), "ps", "--quiet", "--no-trunc"}
+	if e == docker {
+		argv = append(argv, "--filter", fmt.Sprintf("publish=%d/%s", l.LocalPort, strings.ToLower(string(l.Proto))))
+	}
+	out, err := command.Ask(ctx, argv...)
+	if err != nil {
+		return nil, err
+	}
+	return slices.DeleteFunc(strings.Fields(string(out)), func(id string) bool { return !isContainerID(id) }), nil
+}
+
+// anyByID asks all engines that are here for the container with that ID.
+func anyByID(ctx context.Context, id string) (*Manager, *inspection) {
+	nameless := Manager{Kind: Container, Name: id[:12], ID: id}
+	var errs []error
+	for _, e := range []engine{docker, nerdctl, podman} {
+		if _, err := exec.LookPath(string(e)); err != nil {
+			continue
+		}
+		m, c := e.byID(ctx, id)
+		if c != nil {
+			return m, c
+		}
+		errs = append(errs, errors.New(m.Reason))
+	}
+	if errs == nil {
+		errs = append(errs, errors.New("no container engine is here that could stop it"))
+	}
+	return nameless.without(errors.Join(errs...)), nil
+}
+
+// byID is the container with that ID, as far as its engine tells.
+func (e engine) byID(ctx context.Context, id string) (*Manager, *inspection) {
+	m := Manager{Kind: Container, Name: id[:12], Engine: string(e), ID: id}
+	if e != docker && e != podman && e != nerdctl {
+		return m.without(fmt.Errorf("killport knows no command that stops it")), nil
+	}
+	m.Stop = []string{string(e), "stop", m.Name}
+	all, err := e.inspect(ctx, id)
+	if err == nil && (len(all) != 1 || all[0].ID != id) {
+		err = fmt.Errorf("%s %w", e, errUnknown)
+	}
+	if err != nil {
+		return m.without(err), nil
+	}
+	return e.manager(all[0]), &all[0]
+}
+
+// manager is the container of an inspection.
+func (e engine) manager(c inspection) *Manager {
+	name := strings.TrimPrefix(c.Name, "/")
+	return &Manager{
+		Kind: Container, Name: name, Engine: string(e), ID: c.ID, Image: c.Config.Image,
+		Project: c.Config.Labels["com.docker.compose.project"],
+		Restart: c.HostConfig.RestartPolicy.Name,
+		Stop:    []string{string(e), "stop", name},
+		lever:   containerLever{e, c.ID},
+	}
+}
+
+// publication is what is known of a published port: its listener, and, if
+// docker-proxy holds it, where it leads.
+type publication struct {
+	listener  listeners.Listener
+	container netip.AddrPort
+}
+
+// published finds the container that publishes a port. It returns nil if the
+// engine is not here.
+func published(ctx context.Context, e engine, p publication) *Manager {
+	nameless := Manager{Kind: Container, Name: "unknown", Engine: string(e)}
+	ids, err := e.running(ctx, p.listener)
+	var all []inspection
+	if err == nil && len(ids) > 0 {
+		all, err = e.inspect(ctx, ids...)
+	}
+	if err != nil {
+		return nameless.without(err)
+	}
+	all = slices.DeleteFunc(all, func(c inspection) bool { return !p.isOf(c) })
+	switch len(all) {
+	case 0:
+		return nameless.without(fmt.Errorf("%s knows no container that publishes port %d", e, p.listener.LocalPort))
+	case 1:
+		return e.manager(all[0])
+	}
+	return nameless.without(fmt.Errorf("%d containers of %s publish port %d", len(all), e, p.listener.LocalPort))
+}
+
+// isOf reports whether c publishes p.
+func (p publication) isOf(c inspection) bool {
+	if p.container.IsValid() && !c.has(p.container.Addr()) {
+		return false
+	}
+	proto := strings.ToLower(string(p.listener.Proto))
+	for inside, bindings := range c.NetworkSettings.Ports {
+		port, of, _ := strings.Cut(inside, "/")
+		if of != proto || p.container.IsValid() && port != strconv.Itoa(int(p.container.Port())) {
+			continue
+		}
+		if slices.ContainsFunc(bindings, func(b binding) bool { return b.isAt(p.listener) }) {
+			return true
+		}
+	}
+	return false
+}
+
+// has reports whether addr is one of c's.
+func (c inspection) has(addr netip.Addr) bool {
+	known := []string{c.NetworkSettings.IPAddress}
+	for _, n := range c.NetworkSettings.Networks {
+		known = append(known, n.IPAddress, n.GlobalIPv6Address)
+	}
+	return slices.ContainsFunc(known, func(s string) bool {
+		a, err := netip.ParseAddr(s)
+		return err == nil && a == addr
+	})
+}
+
+func (b binding) isAt(l listeners.Listener) bool {
+	if b.HostPort != strconv.Itoa(int(l.LocalPort)) {
+		return false
+	}
+	want, err := netip.ParseAddr(b.HostIP)
+	at, aerr := netip.ParseAddr(strings.Trim(l.LocalAddr, "[]"))
+	if err != nil || aerr != nil || want.IsUnspecified() || at.IsUnspecified() {
+		return true
+	}
+	return want.Unmap() == at.Unmap()
+}
+
+// parseProxy reads the arguments of a docker-proxy:
+//
+//	docker-proxy -proto tcp -host-ip 0.0.0.0 -host-port 8080 -container-ip 172.17.0.2 -container-port 80
+//
+// (cmd/docker-proxy/main_linux.go of github.com/moby/moby.)
+func parseProxy(argv []string) (container netip.AddrPort) {
+	var addr netip.Addr
+	var port uint16
+	for i := 0; i+1 < len(argv); i++ {
+		switch argv[i] {
+		case "-container-ip":
+			addr, _ = netip.ParseAddr(argv[i+1])
+		case "-container-port":
+			if n, err := strconv.ParseUint(argv[i+1], 10, 16); err == nil {
+				port = uint16(n)
+			}
+		}
+	}
+	if !addr.IsValid() || port == 0 {
+		return netip.AddrPort{}
+	}
+	return netip.AddrPortFrom(addr, port)
+}
+
+// containerLever stops a container. Its restart policy does not start one
+// again that was stopped so.
+type containerLever struct {
+	engine engine
+	id     string
+}
+
+// command names the container by the beginning of its ID, as the engines do:
+// a name could be another's by now.
+func (c containerLever) command(grace time.Duration) []string {
+	seconds := int(math.Ceil(grace.Seconds()))
+	return []string{string(c.engine), "stop", "-t", strconv.Itoa(seconds), c.id[:12]}
+}
+
+// teardown is how long an engine may take beyond the grace period: networks
+// and mounts go after the process.
+const teardown = 10 * time.Second
+
+func (c containerLever) halt(ctx context.Context, grace time.Duration) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, grace+teardown, ErrSlow)
+	defer cancel()
+	_, err := command.Run(ctx, c.command(grace)...)
+	return err
+}

@@ -1,0 +1,155 @@
+// Package manager finds what manages a holder: the container that it runs in
+// or listens for, the unit of systemd that would start it again, the
+// supervisor above it. Signalling such a holder is the wrong lever; this
+// package has the right one.
+//
+// It is the only package that runs the command lines of container engines and
+// of systemd. They are asked only about holders that look like theirs.
+package manager
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/killport/killport/internal/command"
+	"github.com/killport/killport/pkg/listeners"
+	"github.com/killport/killport/pkg/process"
+)
+
+// Kind is what kind of thing manages a holder.
+type Kind string
+
+// The kinds.
+const (
+	Container  Kind = "container"   // an engine runs it
+	Unit       Kind = "unit"        // a service of systemd
+	SocketUnit Kind = "socket_unit" // a socket of systemd, which listens on behalf of a service
+	Service    Kind = "service"     // the holder is a service of Windows
+	Supervisor Kind = "supervisor"  // a process above it, which may start it again
+)
+
+// Manager is what started the holder and would start it again, or holds the
+// port on its behalf: the one to talk to instead.
+type Manager struct {
+	Kind    Kind     `json:"kind"`
+	Name    string   `json:"name"`
+	Engine  string   `json:"engine,omitempty"`  // of a container: docker, podman, nerdctl …
+	ID      string   `json:"id,omitempty"`      // of a container
+	Image   string   `json:"image,omitempty"`   // of a container
+	Project string   `json:"project,omitempty"` // of compose, of a container
+	User    bool     `json:"user,omitempty"`    // a unit of a user's systemd
+	PID     int      `json:"pid,omitempty"`     // of a supervisor
+	Restart string   `json:"restart,omitempty"` // its rule, in its own word: always, on-failure, no …
+	Stop    []string `json:"stop,omitempty"`    // the command that stops it
+	Reason  string   `json:"reason,omitempty"`  // why killport cannot, or does not, stop it
+
+	lever lever // only of what this process has found itself
+}
+
+// Of finds what manages the pinned process, of which info was read through the
+// pin, in as far as it has to do with l. It returns nil for a plain process.
+func Of(ctx context.Context, p *process.Pin, info process.Info, l listeners.Listener) *Manager {
+	m := of(ctx, p, info, l)
+	if m == nil || p.Exited() { // then what was read may be of another
+		return nil
+	}
+	return m
+}
+
+// Publisher finds the container that publishes the port of l, if docker is
+// here and runs one.
+func Publisher(ctx context.Context, l listeners.Listener) *Manager {
+	m := published(ctx, docker, publication{listener: l})
+	if m == nil || m.lever == nil {
+		return nil
+	}
+	return m
+}
+
+// SocketUnitOf finds the unit by which the system's systemd listens at l, which
+// it tells everybody.
+func SocketUnitOf(ctx context.Context, l listeners.Listener) *Manager {
+	m := socketUnitOf(ctx, l)
+	if m == nil || m.lever == nil {
+		return nil
+	}
+	return m
+}
+
+// Indirect reports whether signalling the holder is the wrong way to free its
+// port: it would come back, or it is not what has the port.
+func (m *Manager) Indirect() bool { return m.Kind != Supervisor }
+
+// Halts reports whether Halt can be tried.
+func (m *Manager) Halts() bool { return m.lever != nil }
+
+// Restarts reports whether a holder that ends is started again by itself.
+func (m *Manager) Restarts() bool {
+	return m.Restart != "" && m.Restart != "no" && m.Restart != onChange
+}
+
+// Same reports whether a and b are one thing, so that one Halt serves both.
+func (m *Manager) Same(other *Manager) bool {
+	return m.lever != nil && other.lever != nil && slices.Equal(m.lever.command(0), other.lever.command(0))
+}
+
+// Command is what Halt runs.
+func (m *Manager) Command(grace time.Duration) []string {
+	if m.lever == nil {
+		return nil
+	}
+	return m.lever.command(grace)
+}
+
+// ErrSlow says that the manager was asked to stop and has not done it in time.
+var ErrSlow = errors.New("it did not stop in time")
+
+// Halt stops it for good, with so long a time for ending softly. Nothing is
+// run for a Manager that was read from a record.
+func (m *Manager) Halt(ctx context.Context, grace time.Duration) error {
+	if m.lever == nil {
+		return errors.New("there is no lever")
+	}
+	return m.lever.halt(ctx, grace)
+}
+
+// String says it to people: "container web (docker)".
+func (m *Manager) String() string {
+	words := string(m.Kind)
+	switch {
+	case m.Kind == Supervisor:
+		return fmt.Sprintf("supervisor %s (PID %d)", m.Name, m.PID)
+	case m.Kind == SocketUnit, m.Kind == Unit:
+		words = "unit"
+		if m.User {
+			words = "user unit"
+		}
+	}
+	words += " " + m.Name
+	if m.Engine != "" {
+		words += " (" + m.Engine + ")"
+	}
+	return words
+}
+
+// lever stops what it is the lever of.
+type lever interface {
+	command(grace time.Duration) []string
+	halt(ctx context.Context, grace time.Duration) error
+}
+
+// without is the manager that is known and has no lever, and why.
+func (m Manager) without(why error) *Manager {
+	m.lever, m.Reason = nil, command.FirstLine(why.Error())
+	return &m
+}
+
+// keepsMany reports whether others depend on the supervisor too.
+func (m *Manager) keepsMany() bool { return slices.Contains(shared, m.Name) }
+
+// UnitOf is the name of the unit of systemd that a process is in, "" if none:
+// it need not be what manages it.
+func UnitOf(pid int) string { return unitOf(pid) }

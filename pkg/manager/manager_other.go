@@ -1,0 +1,22 @@
+//go:build !linux && !windows
+
+package manager
+
+import (
+	"context"
+
+	"github.com/killport/killport/pkg/listeners"
+	"github.com/killport/killport/pkg/process"
+)
+
+// of knows the programs by which Docker Desktop and its like listen.
+func of(ctx context.Context, _ *process.Pin, info process.Info, l listeners.Listener) *Manager {
+	if e := front(info); e != "" {
+		return published(ctx, e, publication{listener: l})
+	}
+	return nil
+}
+
+func unitOf(int) string { return "" }
+
+func socketUnitOf(context.Context, listeners.Listener) *Manager { return nil }

@@ -1,0 +1,267 @@
+package manager
+
+import (
+	"net/netip"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/killport/killport/pkg/listeners"
+	"github.com/killport/killport/pkg/process"
+)
+
+var id = strings.Repeat("0123456789abcdef", 4)
+
+func TestContainerOfCgroup(t *testing.T) {
+	for _, test := range []struct{ name, cgroup, engine string }{
+		{"docker, v2, systemd", "0::/system.slice/docker-" + id + ".scope\n", "docker"},
+		{"docker, v2, own cgroups", "0::/docker/" + id + "\n", "docker"},
+		{"docker, v1", "5:memory:/docker/" + id + "\n4:cpu:/docker/" + id + "\n", "docker"},
+		{"docker, hybrid, something below", "1:name=systemd:/docker/" + id + "/init.scope\n0::/\n", "docker"},
+		{"docker, from another cgroup namespace", "0::/../../docker/" + id + "\n", "docker"},
+		{"docker, rootless", "0::/user.slice/user-1000.slice/user@1000.service/user.slice/docker-" + id + ".scope\n", "docker"},
+		{"docker under a parent of the user's", "0::/mine/" + id + "\n", ""},
+		{"podman", "0::/machine.slice/libpod-" + id + ".scope/container\n", "podman"},
+		{"podman's conmon, which has the published ports", "0::/machine.slice/libpod-conmon-" + id + ".scope\n", "podman"},
+		{"podman, own cgroups", "0::/libpod_parent/libpod-" + id + "\n", "podman"},
+		{"nerdctl", "0::/system.slice/nerdctl-" + id + ".scope\n", "nerdctl"},
+		{"nerdctl, own cgroups", "0::/default/" + id + "\n", ""},
+		{"a kubelet's", "0::/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod1.slice/cri-containerd-" + id + ".scope\n", "kubernetes"},
+		{"a kubelet's, own cgroups", "0::/kubepods/burstable/pod1-2-3/" + id + "\n", "kubernetes"},
+	} {
+		got, ok := parseCgroups([]byte(test.cgroup)).container(cgroups{})
+		if !ok || got.id != id || got.engine != test.engine {
+			t.Errorf("%s: container(%q) = %v, %v; want %s of %q", test.name, test.cgroup, got, ok, id, test.engine)
+		}
+		ours := parseCgroups([]byte(test.cgroup))
+		if got, ok := parseCgroups([]byte(test.cgroup)).container(ours); ok {
+			t.Errorf("%s: container(%q) = %v, and it is ours too", test.name, test.cgroup, got)
+		}
+	}
+	for _, cgroup := range []string{
+		"", "0::/\n", "0::/user.slice/user-1000.slice/session-2.scope\n", "0::/system.slice/docker.service\n",
+		"0::/docker/buildkit\n", "0::/system.slice/docker-" + id[1:] + ".scope\n", "0::/docker/" + strings.ToUpper(id) + "\n",
+		"nonsense", "0:/docker/" + id, "0::docker/" + id,
+	} {
+		if got, ok := parseCgroups([]byte(cgroup)).container(cgroups{}); ok {
+			t.Errorf("container(%q) = %v; want none", cgroup, got)
+		}
+	}
+}
+
+// A container in ours: the inner one is what is to be stopped.
+func TestContainerInContainer(t *testing.T) {
+	inner := strings.Repeat("f", 64)
+	ours := parseCgroups([]byte("0::/docker/" + id + "\n"))
+	got, ok := parseCgroups([]byte("0::/docker/" + id + "/docker/" + inner + "\n")).container(ours)
+	if !ok || got.id != inner {
+		t.Errorf("container() = %v, %v; want %s", got, ok, inner)
+	}
+	outer, ok := parseCgroups([]byte("0::/docker/" + id + "/docker/" + inner + "\n")).container(cgroups{})
+	if !ok || outer.id != id {
+		t.Errorf("container() = %v, %v; want %s", outer, ok, id)
+	}
+}
+
+func TestUnitOfCgroup(t *testing.T) {
+	for _, test := range []struct {
+		cgroup string
+		want   unit
+		ok     bool
+	}{
+		{"0::/system.slice/web.service\n", unit{name: "web.service"}, true},
+		{"0::/system.slice/system-web.slice/web@1.service/below/it\n", unit{name: "web@1.service", rest: "below/it"}, true},
+		{"1:name=systemd:/system.slice/web.service\n0::/\n", unit{name: "web.service"}, true},
+		{"0::/system.slice/v2.service\n1:name=systemd:/system.slice/v1.service\n", unit{name: "v1.service"}, true},
+		{"0::/user.slice/user-1000.slice/session-2.scope\n", unit{name: "session-2.scope"}, true},
+		{"0::/user.slice/user-1000.slice/user@1000.service/app.slice/dev.service\n", unit{name: "dev.service", user: true, uid: 1000}, true},
+		{"0::/user.slice/user-1000.slice/user@1000.service/init.scope\n", unit{name: "init.scope", user: true, uid: 1000}, true},
+		{"0::/user.slice/user-1000.slice/user@1000.service\n", unit{name: "user@1000.service"}, true},
+		{"0::/init.scope\n", unit{name: "init.scope"}, true},
+		{"0::/system.slice/_tasks.service\n", unit{name: "tasks.service"}, true},
+		{"0::/\n", unit{}, false},
+		{"0::/system.slice\n", unit{}, false},
+		{"0::/mine/web.service\n", unit{}, false},
+		{"4:memory:/system.slice/web.service\n", unit{}, false},
+	} {
+		got, ok := parseCgroups([]byte(test.cgroup)).unit()
+		if ok != test.ok || ok && got != test.want {
+			t.Errorf("unit(%q) = %+v, %v; want %+v, %v", test.cgroup, got, ok, test.want, test.ok)
+		}
+	}
+}
+
+func FuzzCgroups(f *testing.F) {
+	f.Add([]byte("0::/system.slice/docker-" + id + ".scope\n1:name=systemd:/user.slice/user@1.service/x.service"))
+	f.Add([]byte("0::/" + id + "//\n:::\n"))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		c := parseCgroups(b)
+		if found, ok := c.container(cgroups{}); ok && (len(found.id) != 64 || !strings.HasPrefix(found.group, "/")) {
+			t.Errorf("container(%q) = %+v", b, found)
+		}
+		if u, ok := c.unit(); ok && u.name == "" {
+			t.Errorf("unit(%q) = %+v", b, u)
+		}
+	})
+}
+
+func TestProxy(t *testing.T) {
+	argv := strings.Fields("/usr/sbin/docker-proxy -proto tcp -host-ip 0.0.0.0 -host-port 8080 -container-ip 172.17.0.2 -container-port 80 -use-listen-fd")
+	if got, want := parseProxy(argv), netip.MustParseAddrPort("172.17.0.2:80"); got != want {
+		t.Errorf("parseProxy() = %v; want %v", got, want)
+	}
+	for _, argv := range []string{"", "docker-proxy", "docker-proxy -container-ip", "docker-proxy -container-ip x -container-port 80", "docker-proxy -container-ip ::1 -container-port 65536"} {
+		if got := parseProxy(strings.Fields(argv)); got.IsValid() {
+			t.Errorf("parseProxy(%q) = %v; want none", argv, got)
+		}
+	}
+}
+
+func TestPublication(t *testing.T) {
+	var c inspection
+	c.NetworkSettings.Ports = map[string][]binding{
+		"80/tcp": {{HostIP: "127.0.0.1", HostPort: "8080"}, {HostIP: "::", HostPort: "8081"}},
+		"80/udp": {{HostIP: "", HostPort: "8082"}},
+		"81/tcp": nil,
+	}
+	c.NetworkSettings.IPAddress = "172.17.0.2"
+	for _, test := range []struct {
+		proto     listeners.Proto
+		addr      string
+		port      uint16
+		container string
+		want      bool
+	}{
+		{listeners.TCP, "127.0.0.1", 8080, "172.17.0.2:80", true},
+		{listeners.TCP, "127.0.0.1", 8080, "172.17.0.3:80", false},
+		{listeners.TCP, "127.0.0.1", 8080, "172.17.0.2:81", false},
+		{listeners.TCP, "127.0.0.1", 8080, "", true},
+		{listeners.TCP, "127.0.0.2", 8080, "", false},
+		{listeners.TCP, "0.0.0.0", 8080, "", true},
+		{listeners.TCP, "[::]", 8081, "", true},
+		{listeners.TCP, "127.0.0.1", 8082, "", false},
+		{listeners.UDP, "127.0.0.1", 8082, "", true},
+		{listeners.TCP, "127.0.0.1", 80, "", false},
+	} {
+		p := publication{listener: listeners.Listener{Proto: test.proto, LocalAddr: test.addr, LocalPort: test.port}}
+		if test.container != "" {
+			p.container = netip.MustParseAddrPort(test.container)
+		}
+		if got := p.isOf(c); got != test.want {
+			t.Errorf("isOf(%+v) = %v; want %v", test, got, test.want)
+		}
+	}
+}
+
+func TestProperties(t *testing.T) {
+	all := parseProperties([]byte("Id=a.socket\nListen=127.0.0.1:8000 (Stream)\nListen=[::]:8001 (Datagram)\nListen=/run/a b=c (Stream)\nTriggers=a.service\n\nId=b.socket\nListen=[::]:8002 (Stream)\nMainPID=12\n"))
+	if len(all) != 2 || all[0].text("Id") != "a.socket" || all[1].number("MainPID") != 12 || all[1].text("Triggers") != "" {
+		t.Fatalf("parseProperties() = %v", all)
+	}
+	at := func(proto listeners.Proto, addr string, port uint16) listeners.Listener {
+		return listeners.Listener{Proto: proto, LocalAddr: addr, LocalPort: port}
+	}
+	for _, test := range []struct {
+		l    listeners.Listener
+		want []bool
+	}{
+		{at(listeners.TCP, "127.0.0.1", 8000), []bool{true, false}},
+		{at(listeners.TCP, "0.0.0.0", 8000), []bool{false, false}},
+		{at(listeners.UDP, "127.0.0.1", 8000), []bool{false, false}},
+		{at(listeners.UDP, "[::]", 8001), []bool{true, false}},
+		{at(listeners.TCP, "[::]", 8002), []bool{false, true}},
+	} {
+		got := []bool{all[0].listens(test.l), all[1].listens(test.l)}
+		if !slices.Equal(got, test.want) {
+			t.Errorf("listens(%+v) = %v; want %v", test.l, got, test.want)
+		}
+	}
+}
+
+// What would start the holder again is stopped; a unit in which a holder only
+// happens to be is not.
+func TestService(t *testing.T) {
+	for _, test := range []struct {
+		unit, restart string
+		stands        standing
+		want          string
+	}{
+		{"web.service", "always", leader, "stop"},
+		{"web.service", "no", leader, "stop"},
+		{"web.service", "always", worker, "stop"},
+		{"web.service", "no", worker, "plain"},
+		{"web.service", "always", stray, "plain"},
+		{"ssh.service", "on-failure", leader, "leave"},
+		{"ssh.service", "on-failure", worker, "plain"},
+		{"sshd@1.service", "always", worker, "plain"},
+		{"dbus-broker.service", "no", leader, "leave"},
+		{"systemd-resolved.service", "always", leader, "leave"},
+		{"user@1000.service", "no", leader, "leave"},
+		{"getty@tty1.service", "always", worker, "plain"},
+		{"docker.service", "always", leader, "leave"},
+		{"containerd.service", "always", worker, "plain"},
+		{"app-code@1234.service", "no", leader, "leave"},
+		{"actions.runner.me-it.host.service", "always", worker, "plain"},
+		{"jenkins.service", "on-failure", leader, "stop"},
+		{"jenkins.service", "on-failure", worker, "plain"},
+		{"code-server@ann.service", "always", worker, "plain"},
+		{"cron.service", "on-failure", worker, "plain"},
+		{"pm2-ann.service", "on-failure", worker, "plain"},
+		{"docker-compose-shop.service", "always", leader, "stop"},
+	} {
+		m := bus{}.service(properties{"Id": {test.unit}, "Restart": {test.restart}}, test.stands)
+		got := "plain"
+		switch {
+		case m != nil && m.Halts():
+			got = "stop"
+		case m != nil:
+			got = "leave"
+		}
+		if got != test.want {
+			t.Errorf("service(%s, Restart=%s, %v) = %s; want %s", test.unit, test.restart, test.stands, got, test.want)
+		}
+	}
+}
+
+func TestSupervises(t *testing.T) {
+	env := map[string]string{"name": "api", "SUPERVISOR_PROCESS_NAME": "web", "SUPERVISOR_GROUP_NAME": "shop"}
+	for _, test := range []struct {
+		argv []string
+		want *Manager
+	}{
+		{[]string{"node", "/usr/bin/nodemon", "x.js"}, &Manager{Kind: Supervisor, Name: "nodemon", PID: 7, Restart: onChange, Stop: []string{"kill", "7"}}},
+		{[]string{"/usr/bin/python3", "/usr/local/bin/uvicorn", "app:app", "--reload"}, &Manager{Kind: Supervisor, Name: "uvicorn", PID: 7, Restart: onChange, Stop: []string{"kill", "7"}}},
+		{[]string{"python3", "-m", "uvicorn", "app:app", "--reload"}, &Manager{Kind: Supervisor, Name: "uvicorn", PID: 7, Restart: onChange, Stop: []string{"kill", "7"}}},
+		{[]string{"/usr/bin/python3", "/usr/local/bin/uvicorn", "app:app"}, nil},
+		{[]string{"python", "manage.py", "runserver"}, &Manager{Kind: Supervisor, Name: "manage.py", PID: 7, Restart: onChange, Stop: []string{"kill", "7"}}},
+		{[]string{"npm run dev"}, &Manager{Kind: Supervisor, Name: "npm", PID: 7, Restart: "no", Stop: []string{"kill", "7"}}},
+		{[]string{"node", "--watch", "x.js"}, &Manager{Kind: Supervisor, Name: "node", PID: 7, Restart: onChange, Stop: []string{"kill", "7"}}},
+		{[]string{"node", "x.js"}, nil},
+		{[]string{"PM2 v6.0.8: God Daemon (/home/ann/.pm2)"}, &Manager{Kind: Supervisor, Name: "pm2", PID: 7, Restart: "always", Stop: []string{"pm2", "stop", "api"}}},
+		{[]string{"/usr/bin/python3", "/usr/bin/supervisord", "-n"}, &Manager{Kind: Supervisor, Name: "supervisord", PID: 7, Restart: "always", Stop: []string{"supervisorctl", "stop", "shop:web"}}},
+		{[]string{"runsv", "web"}, &Manager{Kind: Supervisor, Name: "runsv", PID: 7, Restart: "always", Stop: []string{"kill", "7"}}},
+		{[]string{"bash"}, nil},
+		{[]string{"vim", "a", "nodemon.md"}, nil},
+		{nil, nil},
+	} {
+		got := supervises(process.Info{PID: 7, Argv: test.argv}, func(key string) string { return env[key] })
+		if diff := cmp.Diff(test.want, got, cmp.AllowUnexported(Manager{})); diff != "" {
+			t.Errorf("supervises(%q) (-want +got):\n%s", test.argv, diff)
+		}
+	}
+}
+
+// What a record says of a manager runs nothing.
+func TestForgedManagerHasNoLever(t *testing.T) {
+	path := t.TempDir() + "/made"
+	m := &Manager{Kind: Container, Name: "web", Engine: "docker", ID: id, Stop: []string{"touch", path}}
+	if err := m.Halt(t.Context(), 0); err == nil || m.Halts() {
+		t.Error("it has a lever")
+	}
+	if _, err := os.Stat(path); err == nil {
+		t.Error("the command of a record was run")
+	}
+}

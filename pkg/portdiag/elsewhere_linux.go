@@ -1,0 +1,245 @@
+package portdiag
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"os"
+	"os/exec"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/killport/killport/internal/command"
+	"github.com/killport/killport/internal/procfs"
+	"github.com/killport/killport/pkg/listeners"
+	"github.com/killport/killport/pkg/manager"
+	"github.com/killport/killport/pkg/process"
+)
+
+// elsewhere looks for causes that are not on the socket: containers and units
+// that we may know of without seeing their processes, the packet filter, other
+// network namespaces, the ranges that the kernel gives ports from.
+func (r *Report) elsewhere(ctx context.Context, q listeners.Query) {
+	r.behindTheScenes(ctx, q)
+	r.redirected(ctx, q)
+	if len(r.Listeners) == 0 {
+		r.Findings = append(r.Findings, inNamespaces(ctx, q)...)
+	}
+	r.ranges(q)
+}
+
+func (r *Report) has(c Cause) bool {
+	return slices.ContainsFunc(r.Findings, func(f Finding) bool { return f.Cause == c })
+}
+
+// behindTheScenes asks the engine, and systemd, about a port whose holder is
+// hidden, and the engine about one that nobody listens on.
+func (r *Report) behindTheScenes(ctx context.Context, q listeners.Query) {
+	l := listeners.Listener{Proto: q.Proto, LocalPort: q.Port, LocalAddr: "0.0.0.0"}
+	if len(r.Listeners) > 0 {
+		at := slices.IndexFunc(r.Listeners, func(l Listener) bool { return l.Owner == listeners.OwnerHidden })
+		if at < 0 {
+			return
+		}
+		l = r.Listeners[at].Listener
+		if m := manager.SocketUnitOf(ctx, l); m != nil {
+			r.Findings = append(r.Findings, managedFinding(m, 0))
+			return
+		}
+	}
+	if m := manager.Publisher(ctx, l); m != nil {
+		f := managedFinding(m, 0)
+		if len(r.Listeners) == 0 {
+			f.Severity = Warning
+		}
+		r.Findings = append(r.Findings, f)
+	}
+}
+
+// redirected looks into the packet filter, which only root may.
+func (r *Report) redirected(ctx context.Context, q listeners.Query) {
+	var found []redirect
+	for _, tool := range [][]string{
+		{"iptables-save", "-t", "nat"},
+		{"ip6tables-save", "-t", "nat"},
+		{"nft", "--json", "list", "ruleset"},
+	} {
+		if _, err := exec.LookPath(tool[0]); err != nil {
+			continue
+		}
+		if os.Geteuid() > 0 {
+			if len(r.Listeners) == 0 {
+				r.Unseen = append(r.Unseen, "the packet filter: it takes root")
+			}
+			break
+		}
+		out, err := command.Ask(ctx, tool...)
+		var rules []redirect
+		switch {
+		case err != nil:
+		case tool[0] == "nft":
+			rules, err = parseNFT(out, q.Proto, q.Port)
+		default:
+			rules = parseSave(out, q.Proto, q.Port)
+		}
+		if err != nil {
+			r.Unseen = append(r.Unseen, err.Error())
+		}
+		found = append(found, rules...)
+	}
+	if len(found) > 0 && (!r.has(CauseContainer) || len(r.Listeners) == 0) {
+		r.Findings = append(r.Findings, redirectFinding(found, r.Bindable))
+	}
+}
+
+// inNamespaces looks for those who listen on the port in other network
+// namespaces than ours.
+func inNamespaces(ctx context.Context, q listeners.Query) []Finding {
+	const most = 256 // namespaces
+	ours, err := os.Readlink("/proc/self/ns/net")
+	if err != nil || process.Visible() != nil {
+		return nil
+	}
+	members := map[string][]int{}
+	pids, _ := process.All()
+	for _, pid := range pids {
+		ns, err := os.Readlink("/proc/" + strconv.Itoa(pid) + "/ns/net")
+		if err == nil && ns != ours && (members[ns] != nil || len(members) < most) {
+			members[ns] = append(members[ns], pid)
+		}
+	}
+	var found []Finding
+	for _, ns := range slices.Sorted(maps.Keys(members)) {
+		if ctx.Err() != nil {
+			break
+		}
+		for _, s := range listening(members[ns][0], q) {
+			found = append(found, namespaceFinding(ctx, ns, s, members[ns], q))
+		}
+	}
+	return found
+}
+
+// listening are the sockets that listen on the port in the namespace of pid.
+func listening(pid int, q listeners.Query) []procfs.NetSocket {
+	const listen, unconnected = 10, 7 // TCP_LISTEN, TCP_CLOSE: include/net/tcp_states.h
+	state := uint8(listen)
+	if q.Proto == listeners.UDP {
+		state = unconnected
+	}
+	var found []procfs.NetSocket
+	for _, suffix := range []string{"", "6"} {
+		f, err := os.Open(fmt.Sprintf("/proc/%d/net/%s%s", pid, strings.ToLower(string(q.Proto)), suffix))
+		if err != nil {
+			continue
+		}
+		_ = procfs.ParseNet(f, func(s procfs.NetSocket) {
+			if s.State == state && s.Local.Port() == q.Port {
+				found = append(found, s)
+			}
+		})
+		f.Close()
+	}
+	return found
+}
+
+// namespaceFinding names who has the socket among the members of a namespace.
+func namespaceFinding(ctx context.Context, ns string, s procfs.NetSocket, members []int, q listeners.Query) Finding {
+	f := Finding{
+		Cause: CauseNamespace, Severity: Info,
+		Evidence: map[string]any{"addr": s.Local.String(), "namespace": ns, "inode": s.Inode, "uid": s.UID},
+		Summary:  fmt.Sprintf("free here; in another network namespace somebody listens on %s", s.Local),
+	}
+	l := listeners.Listener{Proto: q.Proto, LocalAddr: s.Local.Addr().String(), LocalPort: q.Port, Socket: listeners.ID{Inode: s.Inode}}
+	for _, pid := range members {
+		p, err := process.Open(pid)
+		if err != nil {
+			continue
+		}
+		holds, err := listeners.Holds(p, l)
+		info, ierr := p.Inspect()
+		if err != nil || ierr != nil || !holds {
+			p.Close()
+			continue
+		}
+		f.Evidence["pid"], f.Evidence["name"] = pid, info.Name
+		f.Summary = fmt.Sprintf("free here; in another network namespace %s (PID %d) listens on %s", info.Name, pid, s.Local)
+		if m := manager.Of(ctx, p, info, l); m != nil && m.Kind == manager.Container {
+			f.Evidence["container"] = m.Name
+			f.Summary += ", in " + m.String()
+		}
+		p.Close()
+		break
+	}
+	return f
+}
+
+// ranges says which of the kernel's ranges the port is in, where that matters.
+func (r *Report) ranges(q listeners.Query) {
+	reserved, _ := os.ReadFile("/proc/sys/net/ipv4/ip_local_reserved_ports")
+	list := strings.TrimSpace(string(reserved))
+	if inPorts(list, q.Port) {
+		r.Findings = append(r.Findings, Finding{
+			Cause: CauseReserved, Severity: Info, Evidence: map[string]any{"reserved": list},
+			Summary: "it is kept for servers: the kernel gives it to no client",
+		})
+		return
+	}
+	if !r.has(CauseConnection) && !r.has(CauseBound) {
+		return
+	}
+	b, _ := os.ReadFile("/proc/sys/net/ipv4/ip_local_port_range")
+	ends := strings.Fields(string(b))
+	if len(ends) != 2 || !inPorts(ends[0]+"-"+ends[1], q.Port) {
+		return
+	}
+	set := strconv.Itoa(int(q.Port))
+	if list != "" {
+		set = list + "," + set
+	}
+	r.Findings = append(r.Findings, Finding{
+		Cause: CauseEphemeral, Severity: Info, Evidence: map[string]any{"range": ends[0] + "-" + ends[1]},
+		Summary: fmt.Sprintf("it is one of those that any outgoing connection may get (%s to %s)", ends[0], ends[1]),
+		Remedy:  &Remedy{Command: []string{"sudo", "sysctl", "net.ipv4.ip_local_reserved_ports=" + set}, NeedsAdmin: true},
+	})
+}
+
+// kernelServices are services of the kernel by their port, and the kernel
+// thread by which one knows that they run.
+var kernelServices = map[uint16]struct{ thread, what, unit string }{
+	2049: {"nfsd", "the NFS server", "nfs-server.service"},
+	445:  {"ksmbd", "the SMB server", "ksmbd.service"},
+}
+
+// kernelOr gives ghost, unless a service of the kernel explains the socket.
+func (r *Report) kernelOr(q listeners.Query, ghost Finding) Finding {
+	pids, _ := process.All()
+	var threads []string
+	for _, pid := range pids {
+		b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+		if err != nil {
+			continue
+		}
+		if stat, err := procfs.ParseStat(b); err == nil && stat.KernelThread() {
+			threads = append(threads, stat.Comm)
+		}
+	}
+	if f, ok := kernelFinding(q.Port, threads); ok {
+		return f
+	}
+	return ghost
+}
+
+func kernelFinding(port uint16, threads []string) (Finding, bool) {
+	service, known := kernelServices[port]
+	at := slices.IndexFunc(threads, func(t string) bool { return known && strings.HasPrefix(t, service.thread) })
+	if at < 0 {
+		return Finding{}, false
+	}
+	return Finding{
+		Cause: CauseKernel, Severity: Error, Evidence: map[string]any{"thread": threads[at], "unit": service.unit},
+		Summary: service.what + " of the kernel listens",
+		Remedy:  &Remedy{Command: []string{"sudo", "systemctl", "stop", service.unit}, NeedsAdmin: true},
+	}, true
+}
