@@ -39,7 +39,7 @@ func (c *command) Run(s *cli.Session) error {
 		return true
 	})
 	if hidden {
-		s.Hint("some holders are hidden from us: run it as root")
+		s.Hint("some holders are hidden from us: %s", listeners.Unhide("listeners"))
 	}
 	return nil
 }

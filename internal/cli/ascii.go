@@ -10,8 +10,8 @@ import (
 )
 
 // lines is where JSON Lines go. On Windows what is in a pipe may be read and
-// written again in another code page (PowerShell 5.1 does it between two
-// programs), so that there is nothing but ASCII in it.
+// written again in another code page (some shells do that between two programs),
+// so that there is nothing but ASCII in it.
 func lines(stdout io.Writer) io.Writer {
 	if f, ok := stdout.(*os.File); ok && runtime.GOOS == "windows" && isPipe(f) {
 		return ascii{stdout}

@@ -9,8 +9,10 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/alecthomas/kong"
 	"golang.org/x/term"
@@ -38,7 +40,7 @@ func Main(name, help string, grammar any, args ...string) int {
 }
 
 func run(name, help string, grammar any, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	ctx, stop := interruption()
 	defer stop()
 	context.AfterFunc(ctx, stop) // a second signal ends us at once
 	s := &Session{Context: ctx, name: name, stdin: stdin, stdout: stdout, stderr: stderr}
@@ -56,6 +58,17 @@ func run(name, help string, grammar any, args []string, stdin io.Reader, stdout,
 		return ExitInterrupted
 	}
 	return s.code
+}
+
+// interruption is a context that ends at the first signal, but for those that
+// whoever started us has us ignore: nohup, or a shell in the background. With
+// nothing to wait for, NotifyContext would take all signals.
+func interruption() (context.Context, context.CancelFunc) {
+	signals := slices.DeleteFunc([]os.Signal{os.Interrupt, syscall.SIGTERM, syscall.SIGHUP}, signal.Ignored)
+	if len(signals) == 0 {
+		return context.WithCancel(context.Background())
+	}
+	return signal.NotifyContext(context.Background(), signals...)
 }
 
 // exitError carries the exit code of --help out of kong, which goes on parsing
@@ -138,7 +151,17 @@ func (s *Session) Records() (jsonl.Seq, error) {
 	if isTerminal(s.stdin) {
 		return nil, fmt.Errorf("reads records from a pipe, and stdin is a terminal: listeners 8000 | %s", s.name)
 	}
-	return jsonl.Read(interruptible{s.Context, s.stdin})(s.Context), nil
+	ctx := lastWords(s.Context)
+	return jsonl.Read(interruptible{ctx, s.stdin})(ctx), nil
+}
+
+// lastWords is a context that ends a while after another one: Ctrl-C is for
+// all in a pipe, and who stands before us says then what it has done.
+func lastWords(ctx context.Context) context.Context {
+	const while = 250 * time.Millisecond
+	late, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	context.AfterFunc(ctx, func() { time.AfterFunc(while, cancel) })
+	return late
 }
 
 // Finish makes the command finish what it was asked for when nobody reads its

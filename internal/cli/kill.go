@@ -52,7 +52,8 @@ func (k Kill) Options(s *Session) (pkill2.Options, error) {
 	return pkill2.Options{
 		Grace: k.Grace, Signal: signal, Via: pkill2.Via(k.Via), Override: k.Override, Ghosts: pkill2.Ghosts(k.Ghosts), Heirs: pkill2.Heirs(k.Heirs), DryRun: bool(k.DryRun),
 		Waiting: func(pids []int, left time.Duration) {
-			s.Note("waiting for %s to end, SIGKILL in %.1f s", joined(pids), left.Seconds())
+			// A terminal that is held (Ctrl-S) must not delay what is due.
+			go s.Note("waiting for %s to end, SIGKILL in %.1f s", joined(pids), left.Seconds())
 		},
 	}, nil
 }

@@ -27,9 +27,9 @@ func Listener(r jsonl.Record) string {
 // Checked says a record of pidcheck.
 func Checked(r jsonl.Record) string {
 	l := read[line](r)
-	s := l.where() + l.who() + " " + string(l.Check.State)
+	s := l.where() + l.who() + " " + Safe(string(l.Check.State))
 	if l.Check.Protected != "" {
-		s += ", protected: " + string(l.Check.Protected)
+		s += ", protected: " + Safe(string(l.Check.Protected))
 	}
 	if by := l.Check.ManagedBy; by != nil {
 		s += ", managed by " + managed(by)
@@ -57,9 +57,9 @@ func Ended(r jsonl.Record) string {
 	l := read[line](r)
 	done := l.Done
 	var s strings.Builder
-	s.WriteString(l.where() + l.who() + " " + strings.ReplaceAll(string(done.Outcome), "_", " "))
+	s.WriteString(l.where() + l.who() + " " + Safe(strings.ReplaceAll(string(done.Outcome), "_", " ")))
 	if len(done.Signals) > 0 {
-		s.WriteString(" by " + strings.Join(done.Signals, ", "))
+		s.WriteString(" by " + Safe(strings.Join(done.Signals, ", ")))
 	}
 	if len(done.Stop) > 0 {
 		s.WriteString(" by " + Safe(strings.Join(done.Stop, " ")))
@@ -79,7 +79,7 @@ func Ended(r jsonl.Record) string {
 func Status(r jsonl.Record) string {
 	res := read[classify.Result](r)
 	var s strings.Builder
-	fmt.Fprintf(&s, "%s %s", port(res.Port, res.Proto), res.Status)
+	fmt.Fprintf(&s, "%s %s", port(res.Port, res.Proto), Safe(string(res.Status)))
 	nobody := "somebody unseen"
 	if len(res.Ghost) > 0 {
 		nobody = "no process"
@@ -112,7 +112,7 @@ func Status(r jsonl.Record) string {
 func Report(r jsonl.Record) string {
 	report := read[portdiag.Report](r)
 	var s strings.Builder
-	fmt.Fprintf(&s, "%s %s", port(report.Port, report.Proto), report.Verdict)
+	fmt.Fprintf(&s, "%s %s", port(report.Port, report.Proto), Safe(string(report.Verdict)))
 	if report.Verdict == portdiag.Blocked {
 		s.WriteString(": bind says " + Safe(report.BindError))
 	}
@@ -138,7 +138,7 @@ func chain(links []portdiag.Link) string {
 func findings(found []portdiag.Finding) string {
 	var s strings.Builder
 	for _, f := range found {
-		s.WriteString(indented(string(f.Cause)+": ", f.Summary))
+		s.WriteString(indented(Safe(string(f.Cause))+": ", f.Summary))
 		if f.Remedy != nil {
 			s.WriteString(indented("  ", strings.Join(f.Remedy.Command, " ")))
 		}

@@ -20,6 +20,7 @@ import (
 	"golang.org/x/sys/windows"
 	"golang.org/x/sys/windows/registry"
 
+	"github.com/killport/killport/internal/schematest"
 	"github.com/killport/killport/pkg/classify"
 	"github.com/killport/killport/pkg/listeners"
 	"github.com/killport/killport/pkg/pidcheck"
@@ -64,7 +65,21 @@ func run(t *testing.T, stdin string, name string, args ...string) (stdout, stder
 	if err != nil && !errors.As(err, &exit) {
 		t.Fatal(err)
 	}
+	for line := range strings.Lines(out.String()) {
+		schematest.Validate(t, kind(name, args), []byte(line))
+	}
 	return out.String(), errs.String(), cmd.ProcessState.ExitCode()
+}
+
+// kind is the kind of the records that a command gives.
+func kind(name string, args []string) string {
+	switch {
+	case name != "killport":
+		return name
+	case slices.Contains(args, "--dry-run"):
+		return "pkill2"
+	}
+	return "classify"
 }
 
 // record is what the tests look at, of any stage.

@@ -7,7 +7,7 @@ import (
 )
 
 // scm leaves the listener in the receive queue of a unix socket, as unix(7) has it under SCM_RIGHTS: the kernel keeps
-// it, no descriptor table has it.
+// it, no descriptor table has it (but ours, if told so).
 func scm(c *call) error {
 	all, err := c.listenAll()
 	if err != nil {
@@ -32,7 +32,12 @@ func scm(c *call) error {
 	if err := unix.Sendmsg(from, []byte{0}, unix.UnixRights(sent...), nil, 0); err != nil {
 		return os.NewSyscallError("sendmsg", err)
 	}
-	unix.Close(fd)
+	r := at(l.Addr())
+	if c.keep {
+		r.PIDs = []int{r.PID}
+	} else {
+		unix.Close(fd)
+	}
 	if len(sent) > 1 {
 		unix.Close(from)
 	}
@@ -42,5 +47,5 @@ func scm(c *call) error {
 			return os.NewSyscallError("socket", err)
 		}
 	}
-	return c.hold(at(l.Addr()))
+	return c.hold(r)
 }

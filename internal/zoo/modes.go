@@ -40,14 +40,15 @@ func modes() []mode {
 		{"connected", "", "has no listener any more, but a connection that it accepted without SO_REUSEADDR", connected},
 		{"two", "", "one port on 127.0.0.1 and on 127.0.0.2, by two processes", two},
 		{"thread-fds", "", "a thread with an fd table of its own has the listener, the leader has not", threadFDs},
-		{"leader-gone", "", "the thread group leader has exited (state Z), another thread goes on listening", leaderGone},
+		{"leader-gone", "drains for mark", "the thread group leader has exited (state Z), another thread goes on listening", leaderGone},
 		{"clone-files", "", "two processes share one fd table", cloneFiles},
 		{"vfork", "", "a parent suspended in vfork (state D) and its child both have the listener", vfork},
-		{"scm", "cycle outlive mptcp reuseport", "a listener in flight over a unix socket, nobody has it open", scm},
+		{"scm", "cycle outlive keep mptcp reuseport", "a listener in flight over a unix socket, nobody has it open", scm},
 		{"iouring", "accept", "a listener that only an io_uring has, as a fixed file", ioUring},
 		{"hostile-name", "comm argv argv-bytes exe", "serves under a comm, an argv, an exe of your choice (each Go-escaped)", hostileName},
 		{"traced", "exit-stop", "serves, and is stopped by a tracer that does nothing more", traced},
 		{"hung", "thread", "in state D, and not to be killed, for a FUSE server that never answers", hung},
+		{"lingering", "for", "takes 1s to close its files when it ends, which no signal makes shorter", lingering},
 		{"memory", "bytes", "serves, having touched 1 GiB, which takes time to tear down", memory},
 		{"many", "n idle-fds", "1000 listeners in one process, each on a port of its own", many},
 		{"threads", "n", "serves, and has 500 threads", threads},
@@ -58,6 +59,7 @@ func modes() []mode {
 		{"tracer", "pid exit-stop", "(started by others) stops all threads of a process", tracer},
 		{"stuck", "", "(started by others) has a listener, and looks up a name in the folder that it has as fd 3", stuck},
 		{"stuck-thread", "", "(started by others) likewise, on another thread", stuckThread},
+		{"stuck-exit", "", "(started by others) serves, and has the file open that it has as fd 3", stuckExit},
 		{"noop", "", "(started by others) exits", noop},
 	}
 }
@@ -101,7 +103,7 @@ type call struct {
 	comm, argv                                                    list
 	leash, mptcp, http, v6only, samePort, reusePort               bool
 	parentHolds, stubborn, orphans, stay, cycle, outlive, accepts bool
-	exitStop, thread                                              bool
+	exitStop, thread, keep, drains                                bool
 }
 
 // A list is a flag that may be given several times.
@@ -130,6 +132,8 @@ func (c *call) flagSet() *flag.FlagSet {
 	f.BoolVar(&c.stay, "stay", false, "do not exit")
 	f.BoolVar(&c.cycle, "cycle", false, "put the unix sockets in flight as well: the kernel's garbage collector ends the listener")
 	f.BoolVar(&c.outlive, "outlive", false, "likewise, and leave it to whoever next closes a unix socket to start the collector")
+	f.BoolVar(&c.drains, "drains", false, "do on SIGTERM as in the mode drain")
+	f.BoolVar(&c.keep, "keep", false, "have it open as well")
 	f.BoolVar(&c.accepts, "accept", false, "have an accept request pending")
 	f.BoolVar(&c.exitStop, "exit-stop", false, "have the tracer stop it again when it ends, so that SIGKILL does not end it")
 	f.IntVar(&c.pid, "pid", 0, "trace this `process`")

@@ -2,8 +2,10 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"runtime"
 	"syscall"
@@ -53,14 +55,35 @@ func leaderGone(c *call) error {
 		for !leaderIsZombie() {
 			time.Sleep(time.Millisecond)
 		}
-		if err := c.announce(r); err != nil {
+		announce := c.announce
+		if c.drains {
+			announce = c.drainAll
+		}
+		if err := announce(r); err != nil {
 			fmt.Fprintln(os.Stderr, "zoo:", err)
 			os.Exit(1)
+		}
+		if c.drains {
+			os.Exit(0)
 		}
 	}()
 	// Not RawSyscall: entering a system call lets the scheduler take the processor away from a thread that never returns.
 	_, _, errno := syscall.Syscall(unix.SYS_EXIT, 0, 0, 0)
 	return errno
+}
+
+// drainAll announces r, and returns when it has drained, see drain.
+func (c *call) drainAll(r ready) error {
+	term := onTerm()
+	if err := c.announce(r); err != nil {
+		return err
+	}
+	<-term
+	for _, l := range kept {
+		l.(net.Listener).Close()
+	}
+	time.Sleep(cmp.Or(c.lasting, 2*time.Second))
+	return c.mark("drained")
 }
 
 func leaderIsZombie() bool {

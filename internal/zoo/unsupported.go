@@ -17,6 +17,7 @@ var (
 	bound, connected, threadFDs, leaderGone      = unsupported, unsupported, unsupported, unsupported
 	cloneFiles, vfork, scm, ioUring, hostileName = unsupported, unsupported, unsupported, unsupported, unsupported
 	traced, tracer, hung, stuck, stuckThread     = unsupported, unsupported, unsupported, unsupported, unsupported
+	lingering, stuckExit                         = unsupported, unsupported
 )
 
 func unsupported(*call) error {

@@ -268,6 +268,13 @@ func TestListeners(t *testing.T) {
 		{"vfork", 1},
 		{"scm", 1},
 		{"scm --cycle", 1},
+		{"scm --cycle --keep", 1},
+		{"scm --mptcp --reuseport", 1},
+		{"traced", 1},
+		{"traced --exit-stop", 1},
+		{"hung", 1},
+		{"hung --thread", 1},
+		{"lingering", 1},
 		{"iouring", 1},
 		{"iouring --accept", 1},
 		{"hostile-name --comm ) --argv \\n", 1},
@@ -661,6 +668,59 @@ func TestHostileName(t *testing.T) {
 	if !strings.HasPrefix(s.Addr, "[::1]:") {
 		t.Errorf("addr = %s", s.Addr)
 	}
+}
+
+func TestTraced(t *testing.T) {
+	for _, stays := range []bool{false, true} {
+		s := start(t, "traced", fmt.Sprintf("--exit-stop=%v", stays))
+		if got := s.threads(t); len(got) < 2 || slices.ContainsFunc(got, func(state string) bool { return state != "t" }) {
+			t.Errorf("its threads are in %q; want t", got)
+		}
+		if status := string(must(os.ReadFile(fmt.Sprintf("/proc/%d/status", s.PID)))); !strings.Contains(status, fmt.Sprintf("\nTracerPid:\t%d\n", s.Tracer)) {
+			t.Errorf("PID %d does not trace it:\n%s", s.Tracer, status)
+		}
+		if !stays { // what it does otherwise is seen by its tracer only
+			s.signal(t, s.PID, unix.SIGKILL)
+			isFree(t, s.Port)
+		}
+	}
+}
+
+func TestHung(t *testing.T) {
+	for _, thread := range []bool{false, true} {
+		s := start(t, "hung", fmt.Sprintf("--thread=%v", thread))
+		s.signal(t, s.PID, unix.SIGKILL)
+		want := []string{"D"}
+		if thread {
+			want = []string{"Z", "D"}
+		}
+		eventually(t, fmt.Sprintf("threads in %q", want), func() bool { return slices.Equal(s.threads(t), want) })
+		if ended(s.pidfds[s.PID]) || len(inodes(t, "tcp", s.Port, listening)) != 1 {
+			t.Error("it has ended")
+		}
+	}
+}
+
+func TestLingering(t *testing.T) {
+	s := start(t, "lingering", "--for=300ms")
+	began := time.Now()
+	s.signal(t, s.PID, unix.SIGTERM)
+	s.gone(t, s.PID)
+	if took := time.Since(began); took < 300*time.Millisecond {
+		t.Errorf("it took %v; want 300ms", took)
+	}
+	isFree(t, s.Port)
+}
+
+// threads are the states of its threads.
+func (s *specimen) threads(t *testing.T) (states []string) {
+	t.Helper()
+	for _, file := range must(filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", s.PID))) {
+		if b, err := os.ReadFile(file); err == nil {
+			states = append(states, strings.Fields(string(b[bytes.LastIndexByte(b, ')')+1:]))[0])
+		}
+	}
+	return states
 }
 
 func TestMemory(t *testing.T) {

@@ -257,6 +257,9 @@ func (c *portCase) record(ctx context.Context, all []listeners.Listener) (jsonl.
 	}
 	res := c.judge(now)
 	c.supervised(ctx, &res, now)
+	if ctx.Err() != nil && !res.Status.Freed() && len(c.holders) == 0 {
+		res.Reason, res.Hint = "interrupted", "" // before anybody could be named
+	}
 	if res.Status == Ghost || res.Status == Stuck {
 		report, err := portdiag.Diagnose(context.WithoutCancel(ctx), c.query)
 		if err != nil {

@@ -16,12 +16,13 @@ import (
 	"github.com/killport/killport/pkg/process"
 )
 
-// The search for heirs is bounded, as a whole and in each process: to ask a
-// handle may take for ever (a pipe that somebody reads from does not answer
-// until there is something).
+// The search for heirs is bounded, as a whole and in each process, and so is the
+// look into the one that is to be ended: to ask a handle may take for ever (a
+// pipe that somebody reads from does not answer until there is something).
 const (
 	heirsWait   = 2 * time.Second
-	handlesWait = 250 * time.Millisecond
+	handlesWait = 500 * time.Millisecond
+	verifyWait  = 5 * time.Second
 )
 
 // haunt names the heirs of the ghosts among lines.
@@ -37,7 +38,7 @@ func haunt(ctx context.Context, found []Socket, lines []Listener, ghosts []int) 
 		for _, candidates := range [][]int{kin(found[i]), everybody()} {
 			for _, pid := range candidates {
 				if _, known := seen[pid]; !known && ctx.Err() == nil {
-					seen[pid], _ = table.sockets(ctx, pid)
+					seen[pid], _ = table.socketsSoon(ctx, pid)
 				}
 				if leads(seen[pid], found[i]) {
 					lines[i].Heirs = append(lines[i].Heirs, heir(pid))
@@ -82,7 +83,7 @@ func heir(pid int) Heir {
 
 // inherited reports whether one of the process's handles leads to the socket.
 func inherited(p *process.Pin, s Socket) (bool, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), heirsWait)
+	ctx, cancel := context.WithTimeout(context.Background(), verifyWait)
 	defer cancel()
 	table, err := readHandles()
 	if err != nil {
@@ -175,8 +176,6 @@ func (h handles) sockets(ctx context.Context, pid int) ([]netip.AddrPort, error)
 	if len(h[pid]) == 0 {
 		return nil, nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, handlesWait)
-	defer cancel()
 	owner, err := windows.OpenProcess(windows.PROCESS_DUP_HANDLE, false, uint32(pid))
 	if err != nil {
 		return nil, fmt.Errorf("OpenProcess %d: %w", pid, err)
@@ -209,6 +208,12 @@ func (h handles) sockets(ctx context.Context, pid int) ([]netip.AddrPort, error)
 			return found, fmt.Errorf("the handles of PID %d: %w", pid, ctx.Err())
 		}
 	}
+}
+
+func (h handles) socketsSoon(ctx context.Context, pid int) ([]netip.AddrPort, error) {
+	ctx, cancel := context.WithTimeout(ctx, handlesWait)
+	defer cancel()
+	return h.sockets(ctx, pid)
 }
 
 func askCopy(owner, handle windows.Handle) (netip.AddrPort, bool) {

@@ -88,7 +88,7 @@ func unnamed(ctx context.Context, found []Socket, named map[ID][]Listener) ([]So
 func identify(found []Socket, seen map[int]fds, named map[ID][]Listener) {
 	for _, pid := range slices.Sorted(maps.Keys(seen)) {
 		birth, held, err := confirm(pid, seen[pid])
-		if errors.Is(err, process.ErrGone) {
+		if errors.Is(err, process.ErrGone) || errors.Is(err, process.ErrThread) {
 			continue
 		}
 		// Any other error: it is there and cannot be pinned. Without a birth
@@ -286,7 +286,11 @@ func registered(fdinfo string, want map[uint64]bool, seen fds) error {
 // readFDs gives yield each descriptor in a directory of /proc with what it
 // leads to. Between the listing and the reading descriptors come and go.
 func readFDs(dir string, yield func(fd, link string)) error {
-	fd, err := unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	var fd int
+	err := eintr(func() (err error) {
+		fd, err = unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+		return err
+	})
 	if err != nil {
 		return unlessGone(err)
 	}
@@ -299,7 +303,8 @@ func readFDs(dir string, yield func(fd, link string)) error {
 	var denied error
 	link := make([]byte, 64) // socket:[20 digits]; what is longer is no socket
 	for _, name := range names {
-		n, err := unix.Readlinkat(fd, name, link)
+		var n int
+		err := eintr(func() (err error) { n, err = unix.Readlinkat(fd, name, link); return err })
 		if err != nil {
 			if err = unlessGone(err); err != nil {
 				denied = err
@@ -331,4 +336,16 @@ func seesAll() bool {
 	defer f.Close()
 	mount, err := procfs.ParseProcMount(f)
 	return err == nil && (mount.HidePID < 2 || process.MayTraceAll())
+}
+
+func unhide(command string) string {
+	switch {
+	case process.Visible() != nil:
+		return "it takes a /proc of this PID namespace: mount -t proc proc /proc"
+	case os.Geteuid() != 0:
+		return "run it as root: sudo " + command
+	case !process.MayTraceAll():
+		return "root must have CAP_SYS_PTRACE, and not in a user namespace of its own: " + command
+	}
+	return "look again: " + command // an io_uring was busy
 }

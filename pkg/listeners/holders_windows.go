@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"time"
 
 	"github.com/killport/killport/pkg/process"
 )
@@ -30,8 +31,37 @@ func holders(ctx context.Context, found []Socket) ([]Listener, error) {
 		}
 		lines[i] = l
 	}
-	if len(ghosts) > 0 {
-		haunt(ctx, found, lines, ghosts)
+	if len(ghosts) == 0 {
+		return lines, nil
+	}
+	haunt(ctx, found, lines, ghosts)
+	return settled(ctx, lines)
+}
+
+// lingerTime is how long a row may outlive the process that made it, and that
+// nobody has inherited from.
+const lingerTime = 500 * time.Millisecond
+
+// settled leaves out what nobody has and goes by itself.
+func settled(ctx context.Context, lines []Listener) ([]Listener, error) {
+	lonely := func(l Listener) bool { return l.Owner == OwnerNone && len(l.Heirs) == 0 }
+	for end := time.Now().Add(lingerTime); slices.ContainsFunc(lines, lonely) && time.Now().Before(end); {
+		select {
+		case <-time.After(10 * time.Millisecond):
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+		var queries []Query
+		for _, l := range lines {
+			queries = append(queries, l.Query())
+		}
+		now, err := Sockets(ctx, queries...)
+		if err != nil {
+			return nil, err
+		}
+		lines = slices.DeleteFunc(lines, func(l Listener) bool {
+			return lonely(l) && !slices.ContainsFunc(now, func(s Socket) bool { return s.ID.Same(l.Socket) })
+		})
 	}
 	return lines, nil
 }
@@ -87,3 +117,6 @@ func holds(p *process.Pin, l Listener) (bool, error) {
 	}
 	return int(now[at].PID) == p.PID(), nil
 }
+
+// unhide: the table hides nobody, but an administrator sees more of them.
+func unhide(command string) string { return "run it as administrator: " + command }

@@ -88,14 +88,14 @@ type Socket struct {
 type ID struct {
 	// Inode is the socket's number in /proc/PID/fd. The kernel gives it again
 	// after 2^32 sockets.
-	Inode uint64 `json:"inode,omitempty"`
+	Inode uint64 `json:"inode"`
 	// Cookie is given once per boot (sock_gen_cookie, net/core/sock_diag.c), in
 	// hexadecimal; "" if the table was not read over sock_diag.
 	Cookie string `json:"cookie,omitempty"`
 	// Source is "proc_net" if the table was read from /proc/net, since
 	// sock_diag was refused.
 	Source string `json:"source,omitempty"`
-	// Row is what Windows has instead of a number: protocol, address and time of
+	// Row is what Windows has instead of a number, which is 0 there: protocol, address and time of
 	// the bind (FILETIME), or the PID in the table where the time is unknown. It
 	// is opaque: "TCP 127.0.0.1:8000 @134398422001234567".
 	Row string `json:"row,omitempty"`
@@ -202,6 +202,9 @@ func Holders(ctx context.Context, found []Socket) ([]Listener, error) { return h
 // Holds reports whether the pinned process has the socket of l open. An error
 // means that we may not look.
 func Holds(p *process.Pin, l Listener) (bool, error) { return holds(p, l) }
+
+// Unhide says what helps, for command to see the holders that are hidden.
+func Unhide(command string) string { return unhide(command) }
 
 // CloseGhost closes the socket of l in the kernel, if there is provably nobody
 // who has it. It takes root. Whether the socket is gone then, the table says.
@@ -311,10 +314,8 @@ func (l *Listener) parseSocket(r jsonl.Record) error {
 	if l.Socket.Row, err = socket.OptionalText("row"); err != nil {
 		return err
 	}
-	if l.Socket.Row == "" || socket.Has("inode") {
-		if l.Socket.Inode, err = socket.Uint("inode", 0, 1<<64-1); err != nil {
-			return err
-		}
+	if l.Socket.Inode, err = socket.Uint("inode", 0, 1<<64-1); err != nil {
+		return err
 	}
 	l.Socket.Cookie, err = socket.OptionalText("cookie")
 	return err

@@ -49,7 +49,10 @@ func TestOwnerOfAReusedPID(t *testing.T) {
 			t.Errorf("%s: the row %q was bound at %d; want %d", tt.name, s.ID.Row, at, tt.bound)
 		}
 		lines, err := holders(t.Context(), []Socket{s})
-		if err != nil || len(lines) != 1 || (lines[0].Owner == OwnerNone) != tt.gone || lines[0].PID != tt.pid || lines[0].UID != nil {
+		if tt.gone && len(lines) == 0 && err == nil {
+			continue // what nobody has, and is not in the table, has gone by itself
+		}
+		if err != nil || tt.gone || len(lines) != 1 || lines[0].Owner != "" || lines[0].PID != tt.pid || lines[0].UID != nil {
 			t.Errorf("%s: holders = %+v, %v", tt.name, lines, err)
 		}
 	}

@@ -20,16 +20,18 @@ const DefaultAll = "8000 8080 3000"
 func ParsePorts(proto Proto, all string, args ...string) ([]Query, error) {
 	var queries []Query
 	for _, arg := range args {
-		words := strings.FieldsFunc(arg, func(r rune) bool { return r == ' ' || r == '\t' || r == '\n' })
-		if len(words) == 0 {
-			return nil, errors.New("a port is empty")
-		}
-		for _, word := range strings.Split(strings.Join(words, ","), ",") {
-			got, err := parsePorts(proto, all, word)
-			if err != nil {
-				return nil, err
+		for part := range strings.SplitSeq(arg, ",") {
+			words := strings.FieldsFunc(part, func(r rune) bool { return r == ' ' || r == '\t' || r == '\n' })
+			if len(words) == 0 {
+				return nil, errors.New("a port is empty")
 			}
-			queries = append(queries, got...)
+			for _, word := range words {
+				got, err := parsePorts(proto, all, word)
+				if err != nil {
+					return nil, err
+				}
+				queries = append(queries, got...)
+			}
 		}
 	}
 	return unique(queries), nil

@@ -189,7 +189,8 @@ func ask(fd int, request []byte, yield func(inetdiag.Socket)) error {
 
 // closeSocket closes a listening socket in the kernel, whoever has it
 // (SOCK_DESTROY, Linux 4.5, with CAP_NET_ADMIN). It is named by its cookie, so
-// that no other can be meant.
+// that no other can be meant. The kernel looks for it by its address and port,
+// and says ENOENT if it finds another one there with the same, or none.
 func closeSocket(ctx context.Context, s Socket) error {
 	t := table{s.Proto, s.Local.Port()}
 	var request []byte
@@ -206,11 +207,7 @@ func closeSocket(ctx context.Context, s Socket) error {
 		return err
 	}
 	defer unix.Close(fd)
-	err = ask(fd, request, func(inetdiag.Socket) {})
-	if errors.Is(err, unix.ENOENT) {
-		return nil
-	}
-	return err
+	return ask(fd, request, func(inetdiag.Socket) {})
 }
 
 func eintr(f func() error) error {

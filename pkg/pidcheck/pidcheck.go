@@ -132,6 +132,8 @@ func Verify(p *process.Pin, l listeners.Listener) (state State, reason string, e
 		return Unverified, err.Error(), nil
 	case l.Birth == "":
 		return Unverified, "the record has no birth", nil
+	case !birth.Comparable(l.Birth):
+		return Unverified, "the birth in the record is of another kind or boot", nil
 	case birth != l.Birth:
 		return Reused, "", nil
 	}

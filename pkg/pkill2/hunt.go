@@ -6,7 +6,9 @@ import (
 	"errors"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/killport/killport/pkg/listeners"
@@ -138,11 +140,13 @@ func (h *hunt) want(l listeners.Listener) {
 	}
 }
 
-// found are the holders that no record named.
+// found are the holders that no record named; without those that had ended
+// before they could be looked at, such as a worker that did not outlive its
+// master: nobody has asked for them, and they hold nothing.
 func (h *hunt) found() []item {
 	var out []item
 	for _, t := range h.targets {
-		if t.result.Found {
+		if t.result.Found && t.result.Outcome != Gone {
 			out = append(out, item{listener: t.holder, target: t})
 		}
 	}
@@ -252,16 +256,20 @@ func (h *hunt) signal() {
 // due reports whether t is to be signalled now. A worker is asked when its
 // parent has ended, or at half of the grace period: a parent that is there
 // would replace it, and one that ends well takes its workers along. A worker
-// is killed when its parent has been.
+// is killed when its parent has been. What is on its way out is let go: to take
+// down its memory takes a while, which no signal makes shorter.
 func (h *hunt) due(t *target) bool {
 	if t.settled() || t.managed != nil || h.hard && !t.forced.IsZero() || !h.hard && !t.asked.IsZero() {
 		return false
 	}
 	parent := h.parent(t)
+	alone := parent == nil || parent.pin.Exiting()
 	if h.hard {
-		return parent == nil || !parent.forced.IsZero()
+		alone = alone || !parent.forced.IsZero()
+	} else {
+		alone = alone || !time.Now().Before(h.halfTime)
 	}
-	return parent == nil || !time.Now().Before(h.halfTime)
+	return alone && !t.pin.Exiting()
 }
 
 // parent returns the target that is t's parent and is still to be ended.
@@ -303,6 +311,8 @@ func (h *hunt) look(ctx context.Context) (table, error) {
 	}
 	for _, t := range h.targets {
 		switch {
+		case t.thread && !t.hasAny(live): // no process has its PID, and nobody its socket
+			t.settle(Reused, "", "")
 		case t.settled():
 		case t.managed != nil:
 			t.pulled(live)
@@ -312,7 +322,10 @@ func (h *hunt) look(ctx context.Context) (table, error) {
 			t.freed = time.Time{}
 		case t.freed.IsZero():
 			t.freed = time.Now()
-		case time.Since(t.freed) > exitSoon && !t.pin.Exiting():
+		case time.Since(t.freed) <= exitSoon:
+		case t.pin.Exiting(): // nothing of it runs any more: a tracer has not taken notice of its end yet
+			t.ended()
+		default:
 			t.settle(Released, "", "")
 		}
 	}
@@ -413,24 +426,35 @@ func (h *hunt) giveUp(err error) {
 	}
 }
 
-// closeGhosts has the kernel close the sockets that nobody has. It is the
-// table that says what came of it.
+// closeGhosts has the kernel close the sockets that nobody has. Of those that
+// share a port (SO_REUSEPORT) it finds one at a time, whichever is meant: so it
+// is asked again for the others, as long as that closes any.
 func (h *hunt) closeGhosts(ctx context.Context) {
-	for _, t := range h.targets {
-		if t.result.Outcome != Ghost || ctx.Err() != nil {
-			continue
+	for closed := true; closed; {
+		closed = false
+		for _, t := range h.targets {
+			if t.result.Outcome == Ghost && ctx.Err() == nil {
+				h.closeGhost(ctx, t)
+				closed = closed || t.result.Outcome == Closed
+			}
 		}
-		err := listeners.CloseGhost(ctx, t.holder)
-		live, lookErr := h.look(ctx)
-		switch {
-		case err == nil && lookErr == nil && !t.hasAny(live):
-			t.settle(Closed, "", "")
-		case errors.Is(err, process.ErrDenied):
-			t.settle(Ghost, "denied", "")
-			t.result.Hint = "closing a ghost takes root"
-		default:
-			t.settle(Ghost, "not_closable", cmp.Or(errors.Join(err, lookErr), errStays).Error())
-		}
+	}
+}
+
+// closeGhost asks for one. It is the table that says what came of it.
+func (h *hunt) closeGhost(ctx context.Context, t *target) {
+	err := listeners.CloseGhost(ctx, t.holder)
+	live, lookErr := h.look(ctx)
+	switch {
+	case (err == nil || errors.Is(err, syscall.ENOENT)) && lookErr == nil && !t.hasAny(live):
+		t.settle(Closed, "", "")
+	case errors.Is(err, process.ErrDenied):
+		t.settle(Ghost, "denied", "")
+		t.result.Hint = "closing a ghost takes root, and CAP_NET_ADMIN where root has not all capabilities"
+	default:
+		err = cmp.Or(errors.Join(err, lookErr), errStays)
+		t.settle(Ghost, "not_closable", err.Error())
+		t.result.Hint = unclosable(err) + "; end who may have it: portdiag " + strings.Join(t.holder.Query().Args(), " ")
 	}
 }
 
@@ -448,6 +472,20 @@ func (h *hunt) layToRest(ctx context.Context) {
 			t.settle(Gone, "", "")
 		}
 	}
+}
+
+// unclosable says why a ghost was not closed. The kernel closes TCP and UDP
+// sockets, and says EINVAL of those of MPTCP (tcp_diag_destroy).
+func unclosable(err error) string {
+	switch {
+	case errors.Is(err, syscall.EINVAL):
+		return "the kernel does not close MPTCP sockets, as Go servers have them (EINVAL)"
+	case errors.Is(err, syscall.EOPNOTSUPP):
+		return "this kernel cannot close sockets (EOPNOTSUPP: no CONFIG_INET_DIAG_DESTROY)"
+	case errors.Is(err, syscall.ENOENT):
+		return "the kernel does not find it behind another socket of its SO_REUSEPORT group (ENOENT)"
+	}
+	return "it was not closed: " + err.Error()
 }
 
 // tell says once what we are waiting for.

@@ -55,6 +55,7 @@ const (
 // Ghosts is what to do with a socket that nobody has.
 type Ghosts bool
 
+// They are left alone unless that is asked for.
 const (
 	LeaveGhosts Ghosts = false
 	// CloseGhosts has the kernel close the socket. A program that has it all
@@ -66,8 +67,10 @@ const (
 type Heirs bool
 
 const (
+	// LeaveHeirs only names them.
 	LeaveHeirs Heirs = false
-	EndHeirs   Heirs = true // as if they were its holders
+	// EndHeirs ends them as if they were its holders.
+	EndHeirs Heirs = true
 )
 
 // Outcome is what became of a holder.

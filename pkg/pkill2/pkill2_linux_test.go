@@ -283,7 +283,7 @@ func TestRefuses(t *testing.T) {
 		outcome string
 		reason  string
 	}{
-		{"foreign birth", with("birth", "00000000-0000-0000-0000-000000000000:1:1"), "reused", ""},
+		{"foreign birth", with("birth", "00000000-0000-0000-0000-000000000000:1:1"), "refused", "unverified"},
 		{"no birth", with("birth", ""), "refused", "unverified"},
 		{"no socket", with("socket", map[string]int{"inode": 0}), "refused", "unverified"},
 		{"another socket", with("socket", map[string]int{"inode": 1}), "released", ""},

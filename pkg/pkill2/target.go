@@ -22,6 +22,7 @@ type target struct {
 	pin     *process.Pin         // nil once there is nothing to do with it
 	info    process.Info
 	proven  bool             // it was the right process when we came
+	thread  bool             // its PID is a thread's now
 	asked   time.Time        // when the soft signal was sent; zero: not yet
 	forced  time.Time        // the same for SIGKILL
 	freed   time.Time        // when its sockets were found to be gone
@@ -68,6 +69,7 @@ func (t *target) prepare(ctx context.Context, opts Options, said *manager.Manage
 		return
 	}
 	if err != nil {
+		t.thread = errors.Is(err, process.ErrThread)
 		t.settle(Refused, "unpinnable", err.Error())
 		return
 	}
@@ -218,7 +220,9 @@ func (t *target) hasAny(live table) bool {
 func hint(t *target) string {
 	port := strings.Join(t.holder.Query().Args(), " ")
 	switch t.result.Outcome {
-	case Hidden, Denied:
+	case Hidden:
+		return listeners.Unhide("killport " + port)
+	case Denied:
 		return "run it as " + process.Superuser() + ": " + strings.Join(process.Elevated("killport", port), " ")
 	case Protected:
 		if process.Protection(t.result.Reason).Overridable() {
@@ -228,6 +232,26 @@ func hint(t *target) string {
 		return ghostHint(t.holder.Heirs, port)
 	case Refused:
 		return "look again: killport " + port
+	case Survived:
+		return obstacle(t.result, port)
+	}
+	return ""
+}
+
+// obstacle is the hint for a process that was killed and is still there.
+func obstacle(r Result, port string) string {
+	switch r.Reason {
+	case "frozen":
+		if strings.HasPrefix(r.Detail, "/") {
+			return "it ends once it is thawed: echo THAWED > " + r.Detail + "/freezer.state"
+		}
+		return "it ends once its cgroup is thawed"
+	case "traced":
+		return "its tracer has to let go of it, or to end: PID " + r.Detail
+	case "uninterruptible":
+		return "it waits in the kernel, in " + r.Detail + ", and ends when that does"
+	case "exiting":
+		return "the kernel is taking it down: look again: portdiag " + port
 	}
 	return ""
 }

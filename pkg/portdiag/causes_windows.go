@@ -1,6 +1,7 @@
 package portdiag
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -218,7 +219,7 @@ func httpDriver() (string, error) {
 		windows.SERVICE_STOPPED: "stopped", windows.SERVICE_START_PENDING: "start_pending",
 		windows.SERVICE_STOP_PENDING: "stop_pending", windows.SERVICE_RUNNING: "running", windows.SERVICE_PAUSED: "paused",
 	}
-	return states[status.CurrentState], nil
+	return cmp.Or(states[status.CurrentState], "unknown"), nil
 }
 
 // excluded finds the reserved ranges that keep a port from being had, though

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"os"
+	"path"
 	"strconv"
 	"strings"
 	"sync"
@@ -84,28 +85,63 @@ var bootTime = sync.OnceValue(func() int64 {
 })
 
 func (p *Pin) obstacle() Obstacle {
-	stat, err := p.stat()
-	if err != nil {
-		return Obstacle{}
+	tasks, _ := p.tasks()
+	for _, task := range tasks {
+		if o := p.obstacleOf(task); o.Cause != "" {
+			return o
+		}
 	}
-	wchan, _ := p.read("wchan")
-	where := strings.TrimSpace(string(wchan))
+	if p.exiting() {
+		return Obstacle{Cause: "exiting"}
+	}
+	return Obstacle{}
+}
+
+// obstacleOf says why a thread does not end.
+func (p *Pin) obstacleOf(task string) Obstacle {
+	var stat procfs.Stat
+	if b, err := p.read(task + "stat"); err == nil {
+		stat, _ = procfs.ParseStat(b)
+	}
 	var status procfs.Status
-	if b, err := p.read("status"); err == nil {
+	if b, err := p.read(task + "status"); err == nil {
 		status, _ = procfs.ParseStatus(b)
 	}
+	wchan, _ := p.read(task + "wchan")
+	where := strings.TrimSpace(string(wchan))
+	cgroup := p.freezer(task)
 	switch {
-	// kernel/freezer.c (cgroup v1) and kernel/cgroup/freezer.c by kernel/signal.c (v2)
-	case where == "__refrigerator" || where == "do_freezer_trap":
+	case cgroup != "":
+		return Obstacle{"frozen", cgroup}
+	case where == "__refrigerator": // kernel/freezer.c
 		return Obstacle{"frozen", where}
 	case status.TracerPID != 0:
 		return Obstacle{"traced", strconv.Itoa(status.TracerPID)}
-	case stat.Exiting():
-		return Obstacle{"exiting", where}
-	case stat.State == 'D':
+	case stat.State == 'D' && !stat.Exiting():
 		return Obstacle{"uninterruptible", where}
 	}
 	return Obstacle{}
+}
+
+// freezer returns the folder of the cgroup (v1) that keeps the thread frozen,
+// or "". SIGKILL waits until it is thawed, which it does not in v2. Since Linux
+// 6.1 a frozen thread looks as if it slept on, uninterruptibly.
+func (p *Pin) freezer(task string) string {
+	b, err := p.read(task + "cgroup")
+	if err != nil {
+		return ""
+	}
+	mounts, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		return ""
+	}
+	point, dir := procfs.ParseFreezer(b, mounts)
+	for ; len(dir) > len(point); dir = path.Dir(dir) { // what freezes it may be further up, and is not at the top
+		if self, _ := os.ReadFile(dir + "/freezer.self_freezing"); string(self) == "1\n" {
+			return dir
+		}
+	}
+	return ""
 }
 
 func visible() error {
@@ -138,8 +174,16 @@ func all() ([]int, error) {
 	return pids, err
 }
 
+// mayTraceAll: a capability in a user namespace of our own says nothing of the
+// processes outside of it (user_namespaces(7)).
 func mayTraceAll() bool {
-	const capSysPtrace = 19 // include/uapi/linux/capability.h
+	const (
+		capSysPtrace = 19                  // include/uapi/linux/capability.h
+		initialUser  = "user:[4026531837]" // PROC_USER_INIT_INO of include/linux/proc_ns.h
+	)
+	if ns, err := os.Readlink("/proc/self/ns/user"); err != nil || ns != initialUser {
+		return false
+	}
 	b, err := os.ReadFile("/proc/self/status")
 	if err != nil {
 		return false

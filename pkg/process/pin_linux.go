@@ -33,10 +33,12 @@ func open(pid int) (*Pin, error) {
 	// Without PIDFD_THREAD the kernel refuses the id of a thread that does not
 	// lead its process. 0 and negative numbers it refuses as well.
 	fd, err := retry(func() (int, error) { return unix.PidfdOpen(pid, 0) })
-	if err != nil {
-		if errors.Is(err, unix.ESRCH) {
-			return nil, ErrGone
-		}
+	switch {
+	case errors.Is(err, unix.ESRCH):
+		return nil, ErrGone
+	case errors.Is(err, unix.EINVAL), errors.Is(err, unix.ENOENT): // the latter on newer kernels
+		return nil, fmt.Errorf("pidfd_open %d: %w (%w)", pid, ErrThread, err)
+	case err != nil:
 		return nil, fmt.Errorf("pidfd_open %d: %w", pid, err)
 	}
 	// O_NONBLOCK afterwards: the flag PIDFD_NONBLOCK is of 5.10 only.
@@ -61,21 +63,50 @@ func (p *Pin) exited() bool {
 	return err == nil && done
 }
 
+// exiting looks at every thread: the one that leads the process may have ended
+// long before the others, and one that hangs keeps what all of them have open.
 func (p *Pin) exiting() bool {
-	stat, err := p.stat()
-	return p.exited() || err == nil && stat.Exiting()
+	if p.exited() {
+		return true
+	}
+	tasks, err := p.tasks()
+	for _, task := range tasks {
+		b, err := p.read(task + "stat")
+		if err != nil { // it has ended just now
+			continue
+		}
+		if stat, err := procfs.ParseStat(b); err != nil || !stat.Exiting() {
+			return false
+		}
+	}
+	return err == nil
+}
+
+// tasks returns the folders of the threads, for read.
+func (p *Pin) tasks() ([]string, error) {
+	entries, err := os.ReadDir(p.path("task"))
+	var tasks []string
+	for _, entry := range entries {
+		tasks = append(tasks, "task/"+entry.Name()+"/")
+	}
+	return tasks, p.gone(err)
 }
 
 func (p *Pin) wait(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	stop := context.AfterFunc(ctx, func() { p.file.SetReadDeadline(time.Unix(1, 0)) })
+	woken := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		p.file.SetReadDeadline(time.Unix(1, 0))
+		close(woken)
+	})
 	err := p.conn.Read(readable)
 	if !stop() {
+		<-woken
 		p.file.SetReadDeadline(time.Time{})
 	}
-	if errors.Is(err, os.ErrDeadlineExceeded) {
+	if errors.Is(err, os.ErrDeadlineExceeded) && ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
 	return err
@@ -89,7 +120,10 @@ func readable(fd uintptr) bool {
 }
 
 func (p *Pin) birth() (Birth, error) {
-	boot, _ := os.ReadFile("/proc/sys/kernel/random/boot_id") // absent under subset=pid
+	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil && !errors.Is(err, os.ErrNotExist) { // absent under subset=pid
+		return "", err
+	}
 	stat, err := p.stat()
 	if err != nil {
 		return "", err
@@ -116,11 +150,12 @@ const pidfsMagic = 0x50494446
 func (p *Pin) pidfsInode() (inode uint64, err error) {
 	cerr := p.conn.Control(func(fd uintptr) {
 		var fs unix.Statfs_t
-		if err = unix.Fstatfs(int(fd), &fs); err != nil || fs.Type != pidfsMagic {
+		_, err = retry(func() (int, error) { return 0, unix.Fstatfs(int(fd), &fs) })
+		if err != nil || fs.Type != pidfsMagic {
 			return
 		}
 		var st unix.Stat_t
-		err = unix.Fstat(int(fd), &st)
+		_, err = retry(func() (int, error) { return 0, unix.Fstat(int(fd), &st) })
 		inode = st.Ino
 	})
 	return inode, errors.Join(cerr, err)
@@ -138,17 +173,22 @@ func (p *Pin) stat() (procfs.Stat, error) {
 // read reads a small file of /proc/PID.
 func (p *Pin) read(name string) ([]byte, error) {
 	b, err := os.ReadFile(p.path(name))
-	return b, goneIf(err)
+	return b, p.gone(err)
 }
 
 func (p *Pin) path(name string) string { return "/proc/" + strconv.Itoa(p.pid) + "/" + name }
 
-// goneIf turns what /proc says of a process that is gone into ErrGone.
-func goneIf(err error) error {
-	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ESRCH) {
+// gone turns what /proc says of a process that is not there into ErrGone, if
+// it has ended. Of one that lives the same is said where /proc hides it
+// (hidepid=2, proc(5)).
+func (p *Pin) gone(err error) error {
+	if !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.ESRCH) {
+		return err
+	}
+	if p.conn == nil || p.exited() {
 		return ErrGone
 	}
-	return err
+	return fmt.Errorf("/proc hides it: %w", ErrDenied)
 }
 
 func (p *Pin) terminate(sig syscall.Signal) (string, error) {
@@ -172,7 +212,7 @@ func (p *Pin) signal(sig syscall.Signal) (err error) {
 	cerr := p.conn.Control(func(fd uintptr) {
 		_, err = retry(func() (int, error) { return 0, unix.PidfdSendSignal(int(fd), sig, nil, 0) })
 	})
-	if errors.Is(err, unix.ESRCH) {
+	if errors.Is(err, unix.ESRCH) && p.exited() {
 		return ErrGone
 	}
 	if err = errors.Join(cerr, err); err != nil {

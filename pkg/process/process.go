@@ -20,6 +20,8 @@ import (
 var (
 	// ErrGone says that the process does not exist, or has ended.
 	ErrGone = errors.New("no such process")
+	// ErrThread says that the PID is that of a thread, and so of no process.
+	ErrThread = errors.New("it is a thread")
 	// ErrDenied says that the process is there and that we may not do this to it.
 	ErrDenied = fs.ErrPermission
 	// ErrCannotAsk says that there is no way to ask this process to end. It can
@@ -45,6 +47,19 @@ func (b Birth) Weak() bool {
 	return b != "" && strings.Count(string(b), ":") < 2 && !strings.HasPrefix(string(b), "filetime:")
 }
 
+// Comparable reports whether b and c are of one boot and made of the same
+// parts. Only then does it say something that they are not equal.
+func (b Birth) Comparable(c Birth) bool {
+	return b.boot() == c.boot() && strings.Count(string(b), ":") == strings.Count(string(c), ":")
+}
+
+func (b Birth) boot() string {
+	if i := strings.IndexByte(string(b), ':'); i >= 0 {
+		return string(b[:i])
+	}
+	return ""
+}
+
 // Pin is a process that cannot change its meaning: whatever becomes of its
 // PID, a Pin stays the process that it was opened on.
 type Pin struct {
@@ -67,10 +82,12 @@ func (p *Pin) Close() error { return p.close() }
 // Exited reports whether the process has ended: a zombie has.
 func (p *Pin) Exited() bool { return p.exited() }
 
-// Exiting reports whether the process is being taken down, or has ended.
+// Exiting reports whether the process is being taken down, with all of its
+// threads, or has ended.
 func (p *Pin) Exiting() bool { return p.exiting() }
 
-// Wait returns nil once the process has ended, or the error of ctx.
+// Wait returns nil once the process has ended, or the error of ctx. One at a
+// time may wait on a Pin.
 func (p *Pin) Wait(ctx context.Context) error { return p.wait(ctx) }
 
 // Birth reads the birth of the pinned process, or says [ErrGone].
@@ -131,7 +148,7 @@ const MaxArgv = 4096
 // say about it. The zero Obstacle is none that we know.
 type Obstacle struct {
 	Cause  string // uninterruptible, traced, frozen, exiting
-	Detail string // the kernel function that it waits in, or the tracer's PID
+	Detail string // the kernel function that it waits in, the folder of the frozen cgroup, or the tracer's PID
 }
 
 // Protection is a reason not to end a process; "" is none.

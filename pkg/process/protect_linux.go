@@ -1,6 +1,7 @@
 package process
 
 import (
+	"errors"
 	"os"
 	"strings"
 
@@ -37,7 +38,9 @@ func isAncestor(pid int) (bool, error) {
 			return true, nil
 		}
 		stat, err := readStat(at)
-		if err == ErrGone { // it ended just now, and with it the line
+		// It ended just now, or it is hidden from us (hidepid, proc(5)), as is
+		// every other user's: that is the end of the line, too.
+		if err == ErrGone || errors.Is(err, ErrDenied) {
 			return false, nil
 		}
 		if err != nil {

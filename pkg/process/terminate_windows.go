@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"strconv"
-	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -117,11 +115,11 @@ func asksUser(window windows.HWND) bool {
 const helperVar = "KILLPORT_CTRL_C"
 
 // errand is what the helper is to do.
-type errand string
+type errand int
 
 const (
-	send  errand = "send"
-	probe errand = "probe" // say if it could be sent
+	send  errand = iota
+	probe        // say if it could be sent
 )
 
 // What the helper says by its exit code.
@@ -137,9 +135,10 @@ const (
 // console of its own. This is an init so that in no program that has this
 // package in it the helper becomes anything else.
 func init() {
-	pid, what, _ := strings.Cut(os.Getenv(helperVar), " ")
-	if target, err := strconv.ParseUint(pid, 10, 32); err == nil {
-		os.Exit(help(uint32(target), errand(what)))
+	var target uint32
+	var what errand
+	if n, _ := fmt.Sscanf(os.Getenv(helperVar), "%d %d", &target, &what); n == 2 {
+		os.Exit(help(target, what))
 	}
 }
 
@@ -153,7 +152,7 @@ func (p *Pin) ctrlC(what errand) error {
 	ctx, cancel := context.WithTimeout(context.Background(), helperPatient)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, exe)
-	cmd.Env = append(os.Environ(), helperVar+"="+strconv.Itoa(p.pid)+" "+string(what))
+	cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%d %d", helperVar, p.pid, what))
 	cmd.SysProcAttr = &syscall.SysProcAttr{CreationFlags: windows.DETACHED_PROCESS, HideWindow: true}
 	err = cmd.Run()
 	var exit *exec.ExitError

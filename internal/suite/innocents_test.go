@@ -1,0 +1,186 @@
+//go:build linux
+
+package suite_test
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// innocent is a process that nobody has a reason to end.
+type innocent struct {
+	cmd  *exec.Cmd
+	done chan struct{} // closed when it has ended and was reaped
+}
+
+func startInnocent(argv ...string) (*innocent, error) {
+	i := &innocent{cmd: exec.Command(argv[0], argv[1:]...), done: make(chan struct{})}
+	if err := i.cmd.Start(); err != nil {
+		return nil, err
+	}
+	go func() {
+		_ = i.cmd.Wait()
+		close(i.done)
+	}()
+	return i, nil
+}
+
+// sleeper starts an innocent that must live until the end of the test.
+func sleeper(t testing.TB) *innocent {
+	t.Helper()
+	i, err := startInnocent("sleep", "1000")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { i.lives(t); i.end() })
+	return i
+}
+
+func (i *innocent) pid() int { return i.cmd.Process.Pid }
+
+func (i *innocent) ended() bool {
+	select {
+	case <-i.done:
+		return true
+	default:
+		return false
+	}
+}
+
+func (i *innocent) lives(t testing.TB) {
+	t.Helper()
+	if i.ended() {
+		t.Errorf("innocent PID %d: %v", i.pid(), i.cmd.ProcessState)
+	}
+}
+
+// hit is the signal that ended it; 0 if it ended by itself.
+func (i *innocent) hit() syscall.Signal {
+	<-i.done
+	if s := i.cmd.ProcessState.Sys().(syscall.WaitStatus); s.Signaled() {
+		return s.Signal()
+	}
+	return 0
+}
+
+func (i *innocent) end() {
+	_ = i.cmd.Process.Kill()
+	<-i.done
+}
+
+// lastPID is the PID that was given last in this PID namespace. Whoever writes
+// it chooses the next one.
+const lastPID = "/proc/sys/kernel/ns_last_pid"
+
+func init() { needs["lastpid"] = mayChoosePIDs }
+
+// mayChoosePIDs: it takes CAP_SYS_ADMIN in the user namespace that the PID
+// namespace belongs to.
+func mayChoosePIDs() error {
+	aiming.Lock()
+	defer aiming.Unlock()
+	text, err := os.ReadFile(lastPID)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(lastPID, text, 0o644)
+}
+
+// aiming is held from writing lastPID to starting the process it is meant for.
+var aiming sync.Mutex
+
+// reborn calls start until the process that it starts has the PID, which was
+// another's: the next one after lastPID, unless somebody else was faster.
+// With each of the others it calls miss.
+func reborn[P any](pid int, start func() (P, error), pidOf func(P) int, miss func(P)) (p P, err error) {
+	for end := time.Now().Add(time.Second); time.Now().Before(end); {
+		if p, err = aimed(pid, start); err != nil {
+			return p, err
+		}
+		if pidOf(p) == pid {
+			return p, nil
+		}
+		miss(p)
+	}
+	return p, fmt.Errorf("PID %d cannot be had again", pid)
+}
+
+func aimed[P any](pid int, start func() (P, error)) (p P, err error) {
+	aiming.Lock()
+	defer aiming.Unlock()
+	if err := os.WriteFile(lastPID, []byte(strconv.Itoa(pid-1)), 0o644); err != nil {
+		return p, err
+	}
+	return start()
+}
+
+// rebornSleeper is an innocent that has the PID of a process that has ended.
+func rebornSleeper(pid int, lifetime time.Duration) (*innocent, error) {
+	start := func() (*innocent, error) { return startInnocent("sleep", fmt.Sprint(lifetime.Seconds())) }
+	return reborn(pid, start, (*innocent).pid, (*innocent).end)
+}
+
+// listening returns the inodes of the sockets that listen on the port. It is
+// not the reader under test.
+func listening(t testing.TB, port int) map[string]bool {
+	t.Helper()
+	found := map[string]bool{}
+	for _, name := range []string{"/proc/thread-self/net/tcp", "/proc/thread-self/net/tcp6"} {
+		text, err := os.ReadFile(name)
+		if err != nil && !os.IsNotExist(err) { // a kernel without IPv6
+			t.Error(err)
+		}
+		for line := range strings.Lines(string(text)) {
+			// sl local_address rem_address st tx:rx tr:when retrnsmt uid timeout inode
+			f := strings.Fields(line)
+			if len(f) > 9 && f[3] == "0A" && strings.HasSuffix(f[1], fmt.Sprintf(":%04X", port)) {
+				found[f[9]] = true
+			}
+		}
+	}
+	return found
+}
+
+// freed: whoever has just ended may still be closing its files.
+func freed(t testing.TB, port int) bool {
+	t.Helper()
+	return len(listening(t, port)) == 0
+}
+
+// has reports whether the process has one of the sockets among its files.
+func has(pid int, inodes map[string]bool) bool {
+	dir := fmt.Sprintf("/proc/%d/fd/", pid)
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return false
+	}
+	for _, e := range entries {
+		link, _ := os.Readlink(dir + e.Name())
+		if inode, ok := strings.CutPrefix(link, "socket:["); ok && inodes[strings.TrimSuffix(inode, "]")] {
+			return true
+		}
+	}
+	return false
+}
+
+// kernelAtLeast reports whether this is that version of Linux, or a later one.
+func kernelAtLeast(major, minor int) bool {
+	var u unix.Utsname
+	if unix.Uname(&u) != nil {
+		return false
+	}
+	var has, sub int
+	if _, err := fmt.Sscanf(unix.ByteSliceToString(u.Release[:]), "%d.%d", &has, &sub); err != nil {
+		return false
+	}
+	return has > major || has == major && sub >= minor
+}

@@ -1,0 +1,287 @@
+//go:build linux
+
+package suite_test
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"slices"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// errUnplayable says that the zoo cannot play a mode on this system.
+var errUnplayable = errors.New("cannot be played here")
+
+// ready is the line that the zoo prints, see internal/zoo.
+type ready struct {
+	PID        int    `json:"pid"`
+	Port       int    `json:"port"`
+	Addr       string `json:"addr"`
+	PIDs       []int  `json:"pids"`
+	Ports      []int  `json:"ports"`
+	Parent     int    `json:"parent"`
+	Supervisor int    `json:"supervisor"`
+	PeerPID    int    `json:"peer_pid"`
+	TID        int    `json:"tid"`
+	MPTCP      bool   `json:"mptcp"`
+}
+
+// animal is a mode of the zoo that runs.
+type animal struct {
+	ready
+	cmd    *exec.Cmd
+	leash  *os.File // it ends when this is closed
+	stderr bytes.Buffer
+	done   chan struct{} // closed when it has ended and was reaped
+	pins   map[int]pin   // of all that it has told us of
+}
+
+// startZoo plays a mode, in a folder. Every ":0" among its addresses becomes a
+// port that no other test has.
+func startZoo(dir string, args ...string) (*animal, error) { return startZooBy(nil, dir, args...) }
+
+// startZooBy has a command start it that becomes it: as another user, in
+// another namespace.
+func startZooBy(through []string, dir string, args ...string) (*animal, error) {
+	a := &animal{done: make(chan struct{}), pins: map[int]pin{}}
+	args = append([]string{args[0], "--life=2m", "--leash"}, withPorts(args[0], args[1:])...)
+	args = slices.Concat(through, []string{"zoo"}, args)
+	a.cmd = exec.Command(args[0], args[1:]...)
+	a.cmd.Dir = dir
+	a.cmd.Stderr = &a.stderr
+	// Pipes of our own: StdinPipe would be closed, and StdoutPipe waited for, by Wait.
+	stdin, leash, err := os.Pipe()
+	if err != nil {
+		return nil, err
+	}
+	defer stdin.Close()
+	out, stdout, err := os.Pipe()
+	if err != nil {
+		return nil, errors.Join(err, leash.Close())
+	}
+	defer out.Close()
+	a.cmd.Stdin, a.leash, a.cmd.Stdout = stdin, leash, stdout
+	err = a.cmd.Start()
+	stdout.Close()
+	if err != nil {
+		return nil, errors.Join(err, leash.Close())
+	}
+	go func() {
+		_ = a.cmd.Wait()
+		close(a.done)
+	}()
+	if err := a.await(out); err != nil {
+		a.end()
+		return nil, err
+	}
+	return a, nil
+}
+
+// await reads the line, and pins whom it names.
+func (a *animal) await(out *os.File) error {
+	_ = out.SetReadDeadline(time.Now().Add(patience))
+	line, err := bufio.NewReader(out).ReadBytes('\n')
+	if err != nil {
+		a.leash.Close()
+		<-a.done
+		if a.cmd.ProcessState.ExitCode() == 2 && strings.Contains(a.stderr.String(), "unsupported") {
+			return fmt.Errorf("%w: %s", errUnplayable, a.stderr.String())
+		}
+		return fmt.Errorf("zoo %q: %w: %s", a.cmd.Args[1:], err, a.stderr.String())
+	}
+	if err := json.Unmarshal(line, &a.ready); err != nil {
+		return err
+	}
+	for _, pid := range append([]int{a.cmd.Process.Pid, a.PID, a.Parent, a.Supervisor, a.PeerPID}, a.PIDs...) {
+		if a.pins[pid] != 0 || pid == 0 {
+			continue
+		}
+		p, err := pinned(pid)
+		if err == nil {
+			a.pins[pid] = p
+		} else if err != unix.ESRCH { // the modes that exit have done so
+			return fmt.Errorf("pidfd_open(%d): %w", pid, err)
+		}
+	}
+	return nil
+}
+
+// end lets it go, and waits until all of it has ended.
+func (a *animal) end() {
+	a.leash.Close()
+	for _, p := range a.pins {
+		p.signal(unix.SIGCONT) // a stopped one notices nothing
+		if !eventually(5*time.Second, p.ended) {
+			p.signal(unix.SIGKILL)
+		}
+		p.close()
+	}
+	<-a.done
+}
+
+// modes without an address of their own, or with one that must stay as it is.
+var unaddressed = []string{"sleep", "client", "churn", "noop", "many"}
+
+func withPorts(mode string, args []string) []string {
+	if private() != nil || slices.Contains(unaddressed, mode) {
+		return args
+	}
+	args = slices.Clone(args)
+	addressed := false
+	for i, arg := range args {
+		if host, port, ok := cutPort(arg); ok {
+			addressed = true
+			if port == "0" {
+				args[i] = host + ":" + strconv.Itoa(freshPorts(1))
+			}
+		}
+	}
+	if !addressed {
+		args = append(args, "127.0.0.1:"+strconv.Itoa(freshPorts(1)))
+	}
+	return args
+}
+
+func cutPort(arg string) (host, port string, ok bool) {
+	i := strings.LastIndexByte(arg, ':')
+	if i < 0 || strings.HasPrefix(arg, "-") {
+		return "", "", false
+	}
+	_, err := strconv.ParseUint(arg[i+1:], 10, 16)
+	return arg[:i], arg[i+1:], err == nil
+}
+
+var lastPort atomic.Uint32
+
+// freshPorts returns the first of n ports in a row that no test has or had:
+// one that the kernel chooses could be given to a second test as soon as the
+// first has it freed. They are below the ports that the kernel chooses from.
+func freshPorts(n int) int { return 10000 + int(lastPort.Add(uint32(n))) - n + 1 }
+
+// zoo is startZoo for a test, which it ends with.
+func zoo(t testing.TB, dir string, args ...string) *animal {
+	t.Helper()
+	return zooBy(t, nil, dir, args...)
+}
+
+// zooBy is startZooBy for a test.
+func zooBy(t testing.TB, through []string, dir string, args ...string) *animal {
+	t.Helper()
+	a, err := startZooBy(through, dir, args...)
+	if errors.Is(err, errUnplayable) {
+		t.Skip(err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(a.end)
+	return a
+}
+
+// lives fails the test unless the process is alive; it must be of this animal.
+func (a *animal) lives(t testing.TB, pid int) {
+	t.Helper()
+	if p, ok := a.pins[pid]; !ok || p.ended() {
+		t.Errorf("PID %d of zoo %q has ended", pid, a.cmd.Args[1:])
+	}
+}
+
+// pin is a pidfd: whatever becomes of the PID, it stays the process.
+type pin int
+
+func pinned(pid int) (pin, error) {
+	fd, err := unix.PidfdOpen(pid, 0)
+	return pin(fd), err
+}
+
+// ended: a pidfd is readable once its process has ended.
+func (p pin) ended() bool {
+	n, err := unix.Poll([]unix.PollFd{{Fd: int32(p), Events: unix.POLLIN}}, 0)
+	return n == 1 && err == nil
+}
+
+func (p pin) signal(s syscall.Signal) { _ = unix.PidfdSendSignal(int(p), s, nil, 0) }
+func (p pin) close()                  { unix.Close(int(p)) }
+
+// eventually waits until it is so, for as long as said.
+func eventually(limit time.Duration, so func() bool) bool {
+	for end := time.Now().Add(limit); !so(); time.Sleep(2 * time.Millisecond) {
+		if time.Now().After(end) {
+			return false
+		}
+	}
+	return true
+}
+
+// pending reports whether SIGTERM waits for the process, which blocks it.
+func pending(pid int) bool {
+	status, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/status")
+	if err != nil {
+		return false
+	}
+	_, mask, _ := strings.Cut(string(status), "\nShdPnd:\t")
+	mask, _, _ = strings.Cut(mask, "\n")
+	bits, err := strconv.ParseUint(mask, 16, 64)
+	return err == nil && bits&(1<<(unix.SIGTERM-1)) != 0
+}
+
+// result is what a command has left behind.
+type result struct {
+	stdout, stderr string
+	code           int
+	pid            int
+	took           time.Duration
+}
+
+// run runs a command to its end.
+func run(t testing.TB, cmd *exec.Cmd) result {
+	t.Helper()
+	var stdout, stderr bytes.Buffer
+	if cmd.Stdout == nil {
+		cmd.Stdout = &stdout
+	}
+	if cmd.Stderr == nil {
+		cmd.Stderr = &stderr
+	}
+	began := time.Now()
+	err := cmd.Start()
+	if err == nil {
+		late := time.AfterFunc(2*patience, func() { _ = cmd.Process.Kill() })
+		err = cmd.Wait()
+		late.Stop()
+	}
+	if _, exited := errors.AsType[*exec.ExitError](err); err != nil && !exited {
+		t.Fatalf("%q: %v", cmd.Args, err)
+	}
+	return result{
+		stdout: stdout.String(), stderr: stderr.String(), code: cmd.ProcessState.ExitCode(),
+		pid: cmd.Process.Pid, took: time.Since(began),
+	}
+}
+
+// limited is for a command that is killed if it takes too long.
+func limited(t testing.TB) context.Context {
+	ctx, cancel := context.WithTimeout(t.Context(), 2*patience)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+// tool is a command with what it reads.
+func tool(ctx context.Context, stdin string, argv ...string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
+	cmd.Stdin = strings.NewReader(stdin)
+	return cmd
+}

@@ -1,0 +1,239 @@
+package classify
+
+import (
+	"fmt"
+	"os"
+	"slices"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/killport/killport/pkg/listeners"
+	"github.com/killport/killport/pkg/pkill2"
+)
+
+// either stands for both in a row of the table.
+const either = "no yes"
+
+// The table of the design, row by row.
+var table = []struct {
+	listed, failed, ghost, listening string
+	want                             Status
+}{
+	{"no", either, either, "no", Free},
+	{"yes", "no", either, "no", Cleaned},
+	{"yes", "yes", "no", either, Partial},
+	{"yes", "yes", "yes", "no", Partial},
+	{"yes", "no", "yes", "yes", Ghost},
+	{"yes", "yes", "yes", "yes", Stuck},
+	{"yes", "no", "no", "yes", Stuck},
+	{"no", either, either, "yes", Stuck},
+}
+
+func TestJudgeIsTheTable(t *testing.T) {
+	eachCombination(func(listed, failed, ghost, listening bool) {
+		var rows int
+		for _, row := range table {
+			if !covers(row.listed, listed) || !covers(row.failed, failed) || !covers(row.ghost, ghost) || !covers(row.listening, listening) {
+				continue
+			}
+			rows++
+			if got := Judge(listed, failed, ghost, listening); got != row.want {
+				t.Errorf("Judge(%v, %v, %v, %v) = %s; want %s", listed, failed, ghost, listening, got, row.want)
+			}
+		}
+		if rows != 1 {
+			t.Errorf("rows for %v, %v, %v, %v = %d; want one", listed, failed, ghost, listening, rows)
+		}
+	})
+}
+
+func covers(cell string, is bool) bool {
+	return cell == either || cell == "yes" && is || cell == "no" && !is
+}
+
+func eachCombination(f func(listed, failed, ghost, listening bool)) {
+	for i := range 16 {
+		f(i&8 != 0, i&4 != 0, i&2 != 0, i&1 != 0)
+	}
+}
+
+// What a status promises, whatever led to it.
+func TestJudgeInvariants(t *testing.T) {
+	eachCombination(func(listed, failed, ghost, listening bool) {
+		got := Judge(listed, failed, ghost, listening)
+		for _, law := range []struct {
+			name  string
+			holds bool
+		}{
+			{"it is one of the five", slices.Contains([]Status{Free, Cleaned, Partial, Ghost, Stuck}, got)},
+			{"what is listened on is not freed", !(listening && got.Freed())},
+			{"what was listened on is not free", !(listed && got == Free)},
+			{"nobody listened and nobody does: free", listed || listening || got == Free},
+			{"freed is listened on by nobody, and nobody of those that listened failed", !got.Freed() || !listening && !(listed && failed)},
+			{"partial says that somebody failed", got != Partial || failed},
+			{"ghost says that there is one, and nobody failed", got != Ghost || ghost && !failed && listening},
+			{"stuck is listened on", got != Stuck || listening},
+		} {
+			if !law.holds {
+				t.Errorf("Judge(%v, %v, %v, %v) = %s; want that %s", listed, failed, ghost, listening, got, law.name)
+			}
+		}
+	})
+}
+
+// at is a listener with a socket of its own.
+func at(pid int, inode uint64) listeners.Listener {
+	return listeners.Listener{Proto: listeners.TCP, LocalPort: 8000, PID: pid, Socket: listeners.ID{Inode: inode}}
+}
+
+func nobody(inode uint64, owner listeners.Owner) listeners.Listener {
+	l := at(0, inode)
+	l.Owner = owner
+	return l
+}
+
+// PIDs from 1<<22 on do not exist, so that who looks at them finds nobody.
+const a, b = 1 << 22, 1<<22 + 1
+
+func TestVerdicts(t *testing.T) {
+	own := os.Getpid()
+	parent := os.Getppid()
+	for _, tt := range []struct {
+		name    string
+		holders []holder
+		now     []listeners.Listener
+		want    Result
+	}{
+		{
+			"nobody", nil, nil,
+			Result{Status: Free},
+		},
+		{
+			"one that ended",
+			[]holder{{Listener: at(a, 1), outcome: pkill2.Terminated, tookMS: 7}},
+			nil,
+			Result{Status: Cleaned, Killed: []int{a}, TookMS: 7},
+		},
+		{
+			"two that ended, one of them with two sockets",
+			[]holder{
+				{Listener: at(b, 1), outcome: pkill2.Killed, tookMS: 7},
+				{Listener: at(a, 2), outcome: pkill2.Terminated, tookMS: 9},
+				{Listener: at(b, 3), outcome: pkill2.Killed, tookMS: 7},
+			},
+			nil,
+			Result{Status: Cleaned, Killed: []int{a, b}, TookMS: 9},
+		},
+		{
+			"one that gave the port up",
+			[]holder{{Listener: at(a, 1), outcome: pkill2.Released}},
+			nil,
+			Result{Status: Cleaned, Released: []int{a}},
+		},
+		{
+			"one that was gone before",
+			[]holder{{Listener: at(a, 1), outcome: pkill2.Gone}},
+			nil,
+			Result{Status: Cleaned, Ghost: []int{a}},
+		},
+		{
+			"a ghost that went by itself",
+			[]holder{{Listener: nobody(1, listeners.OwnerNone), outcome: pkill2.Ghost}},
+			nil,
+			Result{Status: Cleaned, Ghost: []int{0}},
+		},
+		{
+			"a ghost that was closed",
+			[]holder{{Listener: nobody(1, listeners.OwnerNone), outcome: pkill2.Closed}},
+			nil,
+			Result{Status: Cleaned, Ghost: []int{0}},
+		},
+		{
+			"a ghost that stays",
+			[]holder{{Listener: nobody(1, listeners.OwnerNone), outcome: pkill2.Ghost, hint: "h"}},
+			[]listeners.Listener{nobody(1, listeners.OwnerNone)},
+			Result{Status: Ghost, Ghost: []int{0}, RemainingPIDs: []int{0}, Reason: "ghost", Hint: "h"},
+		},
+		{
+			"a ghost that got a holder",
+			[]holder{{Listener: nobody(1, listeners.OwnerNone), outcome: pkill2.Ghost}},
+			[]listeners.Listener{at(a, 1)},
+			Result{Status: Stuck, RemainingPIDs: []int{a}, Reason: "held", Hint: "look again: killport 8000"},
+		},
+		{
+			"a hidden holder",
+			[]holder{{Listener: nobody(1, listeners.OwnerHidden), outcome: pkill2.Hidden, hint: "h"}},
+			[]listeners.Listener{nobody(1, listeners.OwnerHidden)},
+			Result{Status: Partial, Failed: []int{0}, RemainingPIDs: []int{0}, Reason: "hidden", Hint: "h"},
+		},
+		{
+			"a hidden holder that left",
+			[]holder{{Listener: nobody(1, listeners.OwnerHidden), outcome: pkill2.Hidden}},
+			nil,
+			Result{Status: Partial, Failed: []int{0}, Reason: "hidden"},
+		},
+		{
+			"a protected one beside one that ended",
+			[]holder{
+				{Listener: at(a, 1), outcome: pkill2.Terminated},
+				{Listener: at(b, 2), outcome: pkill2.Protected, reason: "ancestor", hint: "h"},
+			},
+			[]listeners.Listener{at(b, 2)},
+			Result{Status: Partial, Killed: []int{a}, Failed: []int{b}, RemainingPIDs: []int{b}, Reason: "ancestor", Hint: "h"},
+		},
+		{
+			"a denied one and a ghost",
+			[]holder{
+				{Listener: at(a, 1), outcome: pkill2.Denied},
+				{Listener: nobody(2, listeners.OwnerNone), outcome: pkill2.Ghost},
+			},
+			[]listeners.Listener{at(a, 1), nobody(2, listeners.OwnerNone)},
+			Result{Status: Stuck, Failed: []int{a}, Ghost: []int{0}, RemainingPIDs: []int{0, a}, Reason: "denied"},
+		},
+		{
+			"taken by another",
+			[]holder{{Listener: at(a, 1), outcome: pkill2.Terminated}},
+			[]listeners.Listener{at(b, 2)},
+			Result{Status: Stuck, Killed: []int{a}, RemainingPIDs: []int{b}, Reason: "taken", Hint: "who has it now: portdiag 8000"},
+		},
+		{
+			"taken while we looked",
+			nil,
+			[]listeners.Listener{at(b, 2)},
+			Result{Status: Stuck, RemainingPIDs: []int{b}, Reason: "taken", Hint: "who has it now: portdiag 8000"},
+		},
+		{
+			"nothing was done",
+			[]holder{{Listener: at(a, 1)}},
+			[]listeners.Listener{at(a, 1)},
+			Result{Status: Stuck, RemainingPIDs: []int{a}, Reason: "held", Hint: "look again: killport 8000"},
+		},
+		{
+			"a dry run",
+			[]holder{{Listener: at(a, 1), outcome: pkill2.WouldTerminate}},
+			[]listeners.Listener{at(a, 1)},
+			Result{Status: Stuck, RemainingPIDs: []int{a}, Reason: "held", Hint: "look again: killport 8000"},
+		},
+		{
+			"started again by the same parent",
+			[]holder{{Listener: at(a, 1), outcome: pkill2.Terminated, ppid: parent}},
+			[]listeners.Listener{at(own, 2)},
+			Result{
+				Status: Stuck, Killed: []int{a}, RemainingPIDs: []int{own},
+				Respawned: []Respawn{{PID: own, Name: inspect(own).Name, Supervisor: Supervisor{PID: parent, Name: inspect(parent).Name}}},
+				Reason:    "respawned",
+				Hint:      fmt.Sprintf("end what starts it again: %s (PID %d)", inspect(parent).Name, parent),
+			},
+		},
+	} {
+		tt.want.Port, tt.want.StillListening = 8000, len(tt.now) > 0
+		for _, list := range []*[]int{&tt.want.Killed, &tt.want.Failed, &tt.want.Ghost, &tt.want.RemainingPIDs} {
+			*list = append([]int{}, *list...) // [] rather than null
+		}
+		c := &portCase{query: at(0, 0).Query(), holders: tt.holders}
+		if diff := cmp.Diff(tt.want, c.judge(tt.now)); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", tt.name, diff)
+		}
+	}
+}
