@@ -110,9 +110,10 @@ func read(t *testing.T, name string) string {
 var (
 	pipe   = []string{"pkg/jsonl"}
 	eyes   = []string{"pkg/jsonl", "pkg/process", "parsers"}
-	check  = []string{"pkg/jsonl", "pkg/process", "pkg/listeners"}
+	levers = []string{"pkg/process", "pkg/listeners", "parsers", "internal/command"}
+	check  = []string{"pkg/jsonl", "pkg/process", "pkg/listeners", "pkg/manager"}
 	kill   = append(slices.Clip(check), "pkg/pidcheck")
-	diag   = append(slices.Clip(kill), "parsers")
+	diag   = append(slices.Clip(kill), "parsers", "internal/command")
 	judge  = append(slices.Clip(kill), "pkg/pkill2", "pkg/portdiag")
 	stages = append(slices.Clip(judge), "pkg/classify")
 	layers = map[string][]string{
@@ -120,6 +121,7 @@ var (
 		"pkg/jsonl/jsonltest":   pipe,
 		"pkg/process":           {"parsers"},
 		"pkg/listeners":         eyes,
+		"pkg/manager":           levers,
 		"pkg/pidcheck":          check,
 		"pkg/pkill2":            kill,
 		"pkg/portdiag":          diag,
@@ -129,11 +131,13 @@ var (
 		"cmd/*":                 append(slices.Clip(stages), "internal/text", "internal/cli"),
 		"schema":                nil,
 		"internal/schematest":   {"schema"},
+		"internal/command":      nil,
+		"internal/rig":          nil,
 		"internal/suite":        nil,
 		"internal/zoo":          nil,
-		"scripts":               nil,
 		"internal/wine":         nil,
 		"internal/wine/prngdll": nil,
+		"scripts":               nil,
 		".":                     nil,
 	}
 )

@@ -145,6 +145,9 @@ type member struct {
 func members(of reflect.Type) map[string]member {
 	all := map[string]member{}
 	for f := range of.Fields() {
+		if !f.IsExported() {
+			continue
+		}
 		name, options, _ := strings.Cut(f.Tag.Get("json"), ",")
 		if f.Anonymous && name == "" {
 			maps.Copy(all, members(f.Type))
@@ -292,6 +295,9 @@ var enums = map[string]string{
 	"portdiag.Verdict":   "portdiag.schema.json#/$defs/verdict",
 	"portdiag.Cause":     "portdiag.schema.json#/$defs/cause",
 	"portdiag.Severity":  "portdiag.schema.json#/$defs/severity",
+	"portdiag.LinkKind":  "portdiag.schema.json#/$defs/link_kind",
+	"manager.Kind":       "pidcheck.schema.json#/$defs/manager_kind",
+	"manager.engine":     "", // in the record it may be another
 }
 
 // The words that the source declares, and those of the schemas, are the same.

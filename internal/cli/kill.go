@@ -55,6 +55,7 @@ func (k Kill) Options(s *Session) (pkill2.Options, error) {
 			// A terminal that is held (Ctrl-S) must not delay what is due.
 			go s.Note("waiting for %s to end, SIGKILL in %.1f s", joined(pids), left.Seconds())
 		},
+		Stopping: func(what []string) { go s.Note("stopping %s", strings.Join(what, ", ")) },
 	}, nil
 }
 

@@ -38,7 +38,7 @@ func TestKillOptions(t *testing.T) {
 	} {
 		k := &killing{}
 		answer := try(k, "", tt.args...)
-		k.opts.Waiting = nil
+		k.opts.Waiting, k.opts.Stopping = nil, nil
 		if got, want := fmt.Sprintf("%+v", k.opts), fmt.Sprintf("%+v", tt.want); got != want || answer.code != ExitReached {
 			t.Errorf("%q: %s, %+v; want %s", tt.args, got, answer, want)
 		}

@@ -92,8 +92,13 @@ func TestDocker(t *testing.T) {
 			if !in.running("web") || len(dry.holders) == 0 {
 				t.Fatalf("the dry run says too little or does too much: %s", dry.output)
 			}
-			for _, arg := range args {
-				in.freed(in.killport(nil, arg), arg, "cleaned", "free") // two ports of one container go together
+			first := in.killport(nil, args[0])
+			in.freed(first, args[0], "cleaned")
+			if !slices.Equal(first.port.Stopped, []string{"container web (docker)"}) {
+				t.Errorf("stopped %q", first.port.Stopped)
+			}
+			for _, arg := range args[1:] {
+				in.freed(in.killport(nil, arg), arg, "free") // two ports of one container go together
 			}
 			if in.running("web") {
 				t.Error("the container runs")
@@ -156,6 +161,18 @@ func TestDockerOfOrdinaryUser(t *testing.T) {
 	if r.running("web") {
 		t.Error("the container runs")
 	}
+}
+
+// Interrupted, we send nothing more, and say what was asked for.
+func TestDockerInterrupted(t *testing.T) {
+	r := bootDocker(t)
+	r.run("docker", "run", "--detach", "--name=web", "--publish=127.0.0.1:18080:8000", "zoo", "/zoo", "ignore-term", "--life=10m", "0.0.0.0:8000")
+	r.eventually("the port is there", func() bool { return r.listens(18080) })
+	res := r.killport([]string{"timeout", "--preserve-status", "--signal=INT", "1"}, "--grace=30s", "18080")
+	if res.exit != 130 || res.port.Status != "partial" || res.port.Reason != "interrupted" {
+		t.Errorf("exit %d: %s", res.exit, res.output)
+	}
+	r.run("docker", "kill", "web")
 }
 
 func TestDockerWithoutProxy(t *testing.T) {

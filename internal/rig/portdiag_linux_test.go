@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/killport/killport/internal/schematest"
 )
 
 // report is what portdiag says of a port.
@@ -36,6 +38,7 @@ type finding struct {
 func (r *rig) portdiag(as []string, port string) report {
 	r.t.Helper()
 	out := r.run(append(slices.Clone(as), "/run/rig/portdiag", "--json", port)...)
+	schematest.Validate(r.t, "portdiag", []byte(out))
 	res := report{output: out}
 	if err := json.Unmarshal([]byte(out), &res); err != nil {
 		r.t.Fatalf("%v: %s", err, out)
@@ -142,6 +145,38 @@ func TestCausesBesidesSockets(t *testing.T) {
 			t.Errorf("the chain is %q; want %q first", kinds, want)
 		}
 	})
+}
+
+// The port of ssh -L is held by ssh, and that of ssh -R by a session of sshd.
+func TestSSHForward(t *testing.T) {
+	sshd, err := exec.LookPath("sshd") // wants to be called by its path
+	if err != nil {
+		t.Skip(err)
+	}
+	r := boot(t, []string{"ssh", "ssh-keygen"}, "plain.sh")
+	r.run("mkdir", "-m", "755", "/run/sshd")
+	for _, key := range []string{"/run/host", "/run/mine"} {
+		r.run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key)
+	}
+	r.background(sshd, "-D", "-f", "/dev/null", "-h", "/run/host", "-p", "18300", "-o", "ListenAddress=127.0.0.1",
+		"-o", "AuthorizedKeysFile=/run/mine.pub", "-o", "StrictModes=no", "-o", "UsePAM=no", "-o", "PidFile=none")
+	r.eventually("sshd listens", func() bool { return r.listens(18300) })
+	r.background("ssh", "-N", "-F", "/dev/null", "-i", "/run/mine", "-p", "18300", "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null",
+		"-o", "BatchMode=yes", "-L", "18301:127.0.0.1:1", "-R", "18302:127.0.0.1:1", "root@127.0.0.1")
+	r.eventually("ssh forwards", func() bool { return r.listens(18301) && r.listens(18302) })
+	for port, word := range map[string]string{"18301": "ssh (", "18302": "sshd"} {
+		if f := r.portdiag(nil, port).finding(t, "ssh_forward"); !strings.Contains(f.Summary, word) {
+			t.Errorf("port %s: %+v", port, f)
+		}
+	}
+	if res := r.portdiag(nil, "18300"); strings.Contains(res.output, "ssh_forward") {
+		t.Errorf("the main process of sshd forwards nothing: %s", res.output)
+	}
+	r.freed(r.killport(nil, "18302"), "18302") // the remedy: it takes the session along
+	r.eventually("the session has ended", func() bool { return !r.listens(18301) })
+	if !r.listens(18300) {
+		t.Error("sshd is gone")
+	}
 }
 
 func TestPortdiagOfDocker(t *testing.T) {

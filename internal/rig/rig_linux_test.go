@@ -17,6 +17,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/killport/killport/internal/schematest"
 )
 
 // programs is the folder of those that are built: killport and its like, and zoo.
@@ -156,12 +158,13 @@ type result struct {
 }
 
 type verdict struct {
-	Status    string `json:"status"`
-	Killed    []int  `json:"killed"`
-	Released  []int  `json:"released"`
-	Failed    []int  `json:"failed"`
-	Reason    string `json:"reason"`
-	Hint      string `json:"hint"`
+	Status    string   `json:"status"`
+	Killed    []int    `json:"killed"`
+	Released  []int    `json:"released"`
+	Stopped   []string `json:"stopped"`
+	Failed    []int    `json:"failed"`
+	Reason    string   `json:"reason"`
+	Hint      string   `json:"hint"`
 	Respawned []struct {
 		Supervisor manager `json:"supervisor"`
 	} `json:"respawned"`
@@ -203,7 +206,12 @@ func (r *rig) killport(as []string, args ...string) result {
 	} else if err != nil {
 		r.t.Fatal(err)
 	}
+	kind := "classify"
+	if slices.Contains(args, "--dry-run") {
+		kind = "pkill2"
+	}
 	for line := range bytes.Lines(out) {
+		schematest.Validate(r.t, kind, line)
 		var h holder
 		if err := errors.Join(json.Unmarshal(line, &res.port), json.Unmarshal(line, &h)); err != nil {
 			r.t.Fatalf("%v: %s", err, res.output)

@@ -174,12 +174,33 @@ func TestSystemdOfUser(t *testing.T) {
 	r.run("systemctl", "start", "user@0.service")
 	r.run("systemctl", "--user", "start", "own.service")
 	r.eventually("own.service listens", func() bool { return r.listens(18109) })
-	res := r.killport(nil, "18109")
-	r.freed(res, "18109")
+	r.freed(r.killport(nil, "18109"), "18109")
 	if got := r.property("own.service", "ActiveState", "--user"); got != "inactive" {
 		t.Errorf("the service is %s", got)
 	}
+	r.run("systemctl", "--user", "start", "mine.socket")
+	res := r.killport(nil, "18113")
+	r.freed(res, "18113")
+	if !slices.Equal(res.port.Stopped, []string{"user unit mine.socket"}) {
+		t.Errorf("stopped %q", res.port.Stopped)
+	}
 	if got := r.property("user@0.service", "ActiveState"); got != "active" {
+		t.Errorf("the user's systemd is %s", got)
+	}
+}
+
+// Root stops a unit of another user's systemd.
+func TestSystemdOfAnotherUser(t *testing.T) {
+	r := bootSystemd(t)
+	r.run("systemctl", "start", "user@65534.service")
+	as := []string{"setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "env", "XDG_RUNTIME_DIR=/run/user/65534"}
+	r.run(append(slices.Clone(as), "systemctl", "--user", "start", "theirs.service")...)
+	r.eventually("theirs.service listens", func() bool { return r.listens(18114) })
+	if dry := r.killport(nil, "--dry-run", "18114"); len(dry.holders) != 1 || !slices.Equal(dry.holders[0].Done.Stop, append(as, "systemctl", "--user", "stop", "theirs.service")) {
+		t.Errorf("dry run: %s", dry.output)
+	}
+	r.freed(r.killport(nil, "18114"), "18114")
+	if got := r.property("user@65534.service", "ActiveState"); got != "active" {
 		t.Errorf("the user's systemd is %s", got)
 	}
 }

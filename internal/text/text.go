@@ -80,6 +80,9 @@ func Status(r jsonl.Record) string {
 	res := read[classify.Result](r)
 	var s strings.Builder
 	fmt.Fprintf(&s, "%s %s", port(res.Port, res.Proto), Safe(string(res.Status)))
+	if len(res.Stopped) > 0 {
+		s.WriteString(", stopped " + Safe(strings.Join(res.Stopped, ", ")))
+	}
 	nobody := "somebody unseen"
 	if len(res.Ghost) > 0 {
 		nobody = "no process"

@@ -64,6 +64,7 @@ type Result struct {
 	StillListening bool             `json:"still_listening"` // now
 	RemainingPIDs  []int            `json:"remaining_pids"`  // who listens now
 	Released       []int            `json:"released,omitempty"`
+	Stopped        []string         `json:"stopped,omitempty"` // what managed holders, and was stopped, in words
 	Respawned      []Respawn        `json:"respawned,omitempty"`
 	Reason         string           `json:"reason,omitempty"` // a word
 	Hint           string           `json:"hint,omitempty"`   // what helps
@@ -135,6 +136,7 @@ type holder struct {
 	listeners.Listener
 	outcome pkill2.Outcome
 	reason  string
+	detail  string
 	hint    string
 	tookMS  int64
 	ppid    int // as pidcheck saw it; 0: unknown
@@ -231,6 +233,9 @@ func (h *holder) parseOutcome(r jsonl.Record) error {
 	if h.outcome = pkill2.Outcome(outcome); !h.outcome.Known() {
 		return r.Errorf("member %q is %q, which is no outcome", pkill2.Key+".outcome", outcome)
 	}
+	if h.detail, err = done.OptionalText("detail"); err != nil {
+		return err
+	}
 	if h.reason, err = done.OptionalText("reason"); err != nil {
 		return err
 	}
@@ -304,6 +309,9 @@ func (c *portCase) count(res *Result, h holder, now []listeners.Listener) {
 		insert(&res.Failed, h.PID)
 	case o.Ghostly() && (len(now) == 0 || isGhost(now, h.Socket)):
 		insert(&res.Ghost, h.PID) // else the kernel names somebody else by now
+	}
+	if h.outcome == pkill2.Stopped && h.detail != "" && !slices.Contains(res.Stopped, h.detail) {
+		res.Stopped = append(res.Stopped, h.detail)
 	}
 	res.TookMS = max(res.TookMS, h.tookMS)
 }

@@ -167,7 +167,7 @@ func inspect(pid int) process.Info {
 
 // hint is the sentence that helps against it.
 func (s Supervisor) hint() string {
-	if len(s.Stop) > 0 {
+	if s.Kind != "" && len(s.Stop) > 0 {
 		return fmt.Sprintf("stop what starts it again, %s: %s", s, strings.Join(s.Stop, " "))
 	}
 	return "end what starts it again: " + s.String()

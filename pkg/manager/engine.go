@@ -95,7 +95,7 @@ var errUnknown = errors.New("knows no such container")
 
 // inspect asks about containers.
 func (e engine) inspect(ctx context.Context, ids ...string) ([]inspection, error) {
-	out, err := command.Ask(ctx, append([]string{string(e), "container", "inspect"}, ids...)...)
+	out, err := ask(ctx, append([]string{string(e), "container", "inspect"}, ids...)...)
 	if err != nil {
 		return nil, err
 	}
@@ -112,7 +112,7 @@ func (e engine) running(ctx context.Context, l listeners.Listener) ([]string, er
 	if e == docker {
 		argv = append(argv, "--filter", fmt.Sprintf("publish=%d/%s", l.LocalPort, strings.ToLower(string(l.Proto))))
 	}
-	out, err := command.Ask(ctx, argv...)
+	out, err := ask(ctx, argv...)
 	if err != nil {
 		return nil, err
 	}
@@ -187,7 +187,7 @@ func published(ctx context.Context, e engine, p publication) *Manager {
 	if err != nil {
 		return nameless.without(err)
 	}
-	all = slices.DeleteFunc(all, func(c inspection) bool { return !p.isOf(c) })
+	all = slices.DeleteFunc(all, func(c inspection) bool { return !isContainerID(c.ID) || !p.isOf(c) })
 	switch len(all) {
 	case 0:
 		return nameless.without(fmt.Errorf("%s knows no container that publishes port %d", e, p.listener.LocalPort))

@@ -76,14 +76,14 @@ func busOf(u unit) (bus, error) {
 	if !u.user {
 		return bus{}, nil
 	}
-	if int(u.uid) == os.Geteuid() && os.Getenv("XDG_RUNTIME_DIR") != "" {
-		return bus{user: true}, nil
+	gid := func() string {
+		uid := strconv.FormatUint(uint64(u.uid), 10)
+		if known, err := user.LookupId(uid); err == nil {
+			return known.Gid
+		}
+		return uid
 	}
-	name := strconv.FormatUint(uint64(u.uid), 10)
-	if known, err := user.LookupId(name); err == nil {
-		name = known.Username
-	}
-	return bus{user: true, machine: name + "@.host"}, nil
+	return bus{user: true, as: asUser(int(u.uid), os.Geteuid(), os.Getenv("XDG_RUNTIME_DIR"), gid)}, nil
 }
 
 // ancestor is one process of a lineage.

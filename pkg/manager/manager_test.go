@@ -265,3 +265,21 @@ func TestForgedManagerHasNoLever(t *testing.T) {
 		t.Error("the command of a record was run")
 	}
 }
+
+func TestAsUser(t *testing.T) {
+	gid := func() string { return "100" }
+	for _, test := range []struct {
+		uid, euid int
+		dir       string
+		want      string
+	}{
+		{1000, 1000, "/run/user/1000", ""},
+		{1000, 1000, "", "env XDG_RUNTIME_DIR=/run/user/1000"},
+		{1000, 0, "/run/user/0", "setpriv --reuid=1000 --regid=100 --clear-groups env XDG_RUNTIME_DIR=/run/user/1000"},
+		{0, 0, "/run/user/0", ""},
+	} {
+		if got := strings.Join(asUser(test.uid, test.euid, test.dir, gid), " "); got != test.want {
+			t.Errorf("asUser(%d, %d, %q) = %q; want %q", test.uid, test.euid, test.dir, got, test.want)
+		}
+	}
+}

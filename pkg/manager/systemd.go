@@ -92,24 +92,36 @@ func (p properties) listens(l listeners.Listener) bool {
 
 // bus is a systemd to talk to: the system's, or that of a user.
 type bus struct {
-	user    bool
-	machine string // of another user, whom root talks to
+	user bool
+	as   []string // the beginning of a command that runs as that user
 }
 
 func (b bus) systemctl(args ...string) []string {
-	argv := []string{"systemctl"}
+	argv := append(slices.Clone(b.as), "systemctl")
 	if b.user {
 		argv = append(argv, "--user")
-	}
-	if b.machine != "" {
-		argv = append(argv, "--machine="+b.machine)
 	}
 	return append(argv, args...)
 }
 
+// asUser is the beginning of a command that talks to the systemd of a user: as
+// that user, and with the folder where its socket is (pam_systemd(8)).
+// "systemctl --machine=USER@" would do too, where D-Bus and logind are.
+func asUser(uid, euid int, runtimeDir string, gid func() string) []string {
+	dir := "/run/user/" + strconv.Itoa(uid)
+	env := []string{"env", "XDG_RUNTIME_DIR=" + dir}
+	switch {
+	case uid != euid:
+		return append([]string{"setpriv", "--reuid=" + strconv.Itoa(uid), "--regid=" + gid(), "--clear-groups"}, env...)
+	case runtimeDir == "":
+		return env
+	}
+	return nil
+}
+
 // show asks about units; the names may be patterns.
 func (b bus) show(ctx context.Context, keys string, units ...string) ([]properties, error) {
-	out, err := command.Ask(ctx, b.systemctl(append([]string{"show", "--property=" + keys, "--"}, units...)...)...)
+	out, err := ask(ctx, b.systemctl(append([]string{"show", "--property=" + keys, "--"}, units...)...)...)
 	if err != nil {
 		return nil, err
 	}

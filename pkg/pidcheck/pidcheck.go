@@ -49,13 +49,14 @@ type Result struct {
 
 // Stage appends the member to each record, as they come.
 func Stage() jsonl.Stage {
-	return jsonl.Map(func(ctx context.Context, r jsonl.Record) (jsonl.Record, error) {
+	check := jsonl.Map(func(ctx context.Context, r jsonl.Record) (jsonl.Record, error) {
 		l, err := listeners.Parse(r)
 		if err != nil {
 			return r, err
 		}
 		return r.With(Key, Check(ctx, l))
 	})
+	return func(ctx context.Context, seq jsonl.Seq) jsonl.Seq { return check(manager.Remember(ctx), seq) }
 }
 
 // Check looks at the holder of l as it is now. Only if a container engine or

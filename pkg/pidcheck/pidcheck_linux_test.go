@@ -177,7 +177,7 @@ func check(t *testing.T, l listeners.Listener) pidcheck.Result {
 			t.Fatal(err)
 		}
 	}
-	res := pidcheck.Check(l)
+	res := pidcheck.Check(t.Context(), l)
 	if diff := cmp.Diff(res, checked.Pidcheck); diff != "" {
 		t.Errorf("Check and Stage of %+v (-Check +Stage):\n%s", l, diff)
 	}

@@ -275,7 +275,7 @@ func (h *hunt) due(t *target) bool {
 // parent returns the target that is t's parent and is still to be ended.
 func (h *hunt) parent(t *target) *target {
 	for _, other := range h.targets {
-		if other != t && !other.settled() && other.holder.PID == t.info.PPID {
+		if other != t && !other.settled() && other.pin != nil && other.holder.PID == t.info.PPID {
 			return other
 		}
 	}
@@ -400,7 +400,7 @@ func (h *hunt) late() bool {
 		return true
 	}
 	for _, t := range h.targets {
-		if !t.settled() && t.pin.Exiting() {
+		if !t.settled() && t.pin != nil && t.pin.Exiting() {
 			return false
 		}
 	}
@@ -490,18 +490,25 @@ func unclosable(err error) string {
 
 // tell says once what we are waiting for.
 func (h *hunt) tell() {
-	if h.told || h.opts.Waiting == nil || time.Since(h.started) < quiet {
+	if h.told || time.Since(h.started) < quiet {
 		return
 	}
 	h.told = true
 	var pids []int
+	var managers []string
 	for _, t := range h.targets {
-		if !t.settled() && t.managed == nil {
+		switch {
+		case t.settled():
+		case t.managed == nil:
 			pids = append(pids, t.holder.PID)
+		case !slices.Contains(managers, t.managed.String()):
+			managers = append(managers, t.managed.String())
 		}
 	}
-	if len(pids) == 0 {
-		return
+	if len(pids) > 0 && h.opts.Waiting != nil {
+		h.opts.Waiting(pids, time.Until(h.graceEnd))
 	}
-	h.opts.Waiting(pids, time.Until(h.graceEnd))
+	if len(managers) > 0 && h.opts.Stopping != nil {
+		h.opts.Stopping(managers)
+	}
 }

@@ -35,6 +35,9 @@ type Options struct {
 	// Waiting is told once, after a while, which PIDs are awaited and how long
 	// they have left.
 	Waiting func(pids []int, left time.Duration)
+	// Stopping is told once, after a while, what is being stopped in place of
+	// its holders.
+	Stopping func(what []string)
 }
 
 // DefaultGrace is how long all holders together have for ending softly.
@@ -151,9 +154,10 @@ func Stage(opts Options) jsonl.Stage {
 			in := readAll(seq)
 			h := newHunt(opts)
 			defer h.close()
+			looking := manager.Remember(ctx)
 			for i := range in {
 				if in[i].err == nil {
-					in[i].target = h.add(ctx, in[i].listener, in[i].managed)
+					in[i].target = h.add(looking, in[i].listener, in[i].managed)
 				}
 			}
 			err := h.run(ctx)

@@ -23,8 +23,15 @@ var managedCauses = map[manager.Kind]Cause{
 func managedFinding(m *manager.Manager, pid int) Finding {
 	f := Finding{
 		Cause: managedCauses[m.Kind], Severity: Error, Evidence: evidenceOf(m, pid),
-		Summary: m.String() + " " + verb(m),
 	}
+	f.Summary = m.Name
+	switch {
+	case m.Engine != "":
+		f.Summary += " (" + m.Engine + ")"
+	case m.PID != 0:
+		f.Summary += fmt.Sprintf(" (PID %d)", m.PID)
+	}
+	f.Summary += " " + verb(m)
 	if f.Cause == "" {
 		f.Cause = CauseProtected
 	}

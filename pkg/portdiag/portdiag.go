@@ -11,6 +11,7 @@ import (
 
 	"github.com/killport/killport/pkg/jsonl"
 	"github.com/killport/killport/pkg/listeners"
+	"github.com/killport/killport/pkg/manager"
 	"github.com/killport/killport/pkg/pidcheck"
 	"github.com/killport/killport/pkg/process"
 )
@@ -127,6 +128,7 @@ func Diagnose(ctx context.Context, q listeners.Query) (Report, error) {
 	if q.Proto != listeners.TCP {
 		r.Proto = q.Proto
 	}
+	ctx = manager.Remember(ctx)
 	found, err := listeners.List(ctx, q)
 	if err != nil {
 		return r, err

@@ -2,6 +2,7 @@
 . "$(dirname "$0")/inside.sh"
 mount -t tmpfs tmpfs /etc/systemd/system
 cp -r /run/rig/units/. /etc/systemd/system
-mkdir -p /run/user/0
+mkdir -p /run/user/0 /run/user/65534
+chown 65534:65534 /run/user/65534
 export container=rig
 exec /lib/systemd/systemd --system --log-target=console --log-level=warning --unit=rig.target
