@@ -13,6 +13,7 @@ import (
 
 	"github.com/killport/killport/pkg/jsonl"
 	"github.com/killport/killport/pkg/listeners"
+	"github.com/killport/killport/pkg/process"
 )
 
 // A grammar is a command for tests, which puts seq out.
@@ -102,7 +103,7 @@ func TestExitCodes(t *testing.T) {
 			"a permission",
 			[]any{fmt.Errorf("open: %w", os.ErrPermission)},
 			nil,
-			answer{ExitFailure, "", "tool: error: open: permission denied\ntool: hint: run it as root\n"},
+			answer{ExitFailure, "", "tool: error: open: permission denied\ntool: hint: run it as " + process.Superuser() + "\n"},
 		},
 		{"unsupported", []any{errors.ErrUnsupported}, nil, answer{ExitFailure, "", "tool: error: unsupported operation\n"}},
 		{

@@ -295,13 +295,13 @@ func (m moment) race(t *testing.T, f fault, heir string, reused *atomic.Int32) {
 		ended <- run(t, cmd)
 	}()
 	done := func() bool { return len(ended) > 0 }
-	if !eventually(patience, func() bool { return calls(trace, m.call) >= m.nth || done() }) {
+	if !eventually(patience, func() bool { return begun(trace, m.call) >= m.nth || done() }) {
 		t.Fatal("nothing happens")
 	}
 	s.pins[s.PID].signal(unix.SIGKILL)
 	<-s.done
 	lives, err := s.giveAway(t, heir)
-	inTime := calls(trace, m.call) == m.nth && !done()
+	inTime := begun(trace, m.call) == m.nth && resumed(trace) < m.nth
 	res := <-ended
 	if err != nil {
 		t.Log(err) // the PID was somebody else's at once: a race as well
@@ -321,11 +321,16 @@ func (m moment) race(t *testing.T, f fault, heir string, reused *atomic.Int32) {
 	}
 }
 
-// calls counts how often a call was begun. strace writes as much before the
-// delay.
-func calls(trace, call string) int {
+// begun counts how often a call was entered, and resumed how many delays are
+// over. strace writes the line of a call in two parts.
+func begun(trace, call string) int {
 	text, _ := os.ReadFile(trace)
 	return strings.Count(string(text), call+"(")
+}
+
+func resumed(trace string) int {
+	text, _ := os.ReadFile(trace)
+	return strings.Count(string(text), "(DELAYED)")
 }
 
 // giveAway gives the PID of the holder, which has ended, to an innocent, and

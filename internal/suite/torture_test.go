@@ -330,13 +330,14 @@ func (r *round) pipe(old []string) []string {
 	records := slices.Collect(strings.Lines(out))
 	r.listed.Add(int64(len(records)))
 	r.checkListed(before, out)
-	in := out
+	var in strings.Builder
+	in.WriteString(out)
 	for range min(2, len(old)) {
-		in += old[rand.IntN(len(old))]
+		in.WriteString(old[rand.IntN(len(old))])
 	}
 	time.Sleep(rand.N(100 * time.Millisecond)) // the input of this test
 	before = r.listening()
-	code, out = r.endAndClassify(in)
+	code, out = r.endAndClassify(in.String())
 	r.judge(code, out, before)
 	return append(old, records...)[max(0, len(old)+len(records)-50):]
 }

@@ -331,11 +331,9 @@ func (c *portCase) explain(res *Result, now []listeners.Listener) {
 		res.Reason, res.Hint = "respawned", res.Respawned[0].Supervisor.hint()
 		return
 	}
-	for _, l := range now {
-		if c.listed(l) { // and the record named somebody else, or nothing was done
-			res.Reason, res.Hint = "held", "look again: "+c.command("killport")
-			return
-		}
+	if slices.ContainsFunc(now, c.listed) { // and the record named somebody else, or nothing was done
+		res.Reason, res.Hint = "held", "look again: "+c.command("killport")
+		return
 	}
 	res.Reason, res.Hint = "taken", "who has it now: "+c.command("portdiag")
 }

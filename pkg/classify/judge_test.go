@@ -227,6 +227,9 @@ func TestVerdicts(t *testing.T) {
 			},
 		},
 	} {
+		if len(tt.want.Respawned) > 0 && parent == 0 {
+			continue // Wine: what starts the tests is no process of Windows
+		}
 		tt.want.Port, tt.want.StillListening = 8000, len(tt.now) > 0
 		for _, list := range []*[]int{&tt.want.Killed, &tt.want.Failed, &tt.want.Ghost, &tt.want.RemainingPIDs} {
 			*list = append([]int{}, *list...) // [] rather than null

@@ -111,16 +111,20 @@ func inspect(ctx context.Context, p *process.Pin, l listeners.Listener) (Result,
 	}
 	res.State, res.Reason, err = Verify(p, l)
 	if res.State == Reused {
-		return Result{State: Reused}, err // what was read is of an innocent
+		return Result{State: Reused}, nil // what was read is of an innocent
 	}
 	if res.State == Alive {
 		res.ManagedBy = manager.Of(ctx, p, info, l)
 	}
-	return res, err
+	if err != nil {
+		res.Reason = err.Error()
+	}
+	return res, nil
 }
 
 // Verify says whether the pinned process is the holder that l speaks of:
-// alive, if it provably is. In every other state it must not be signalled.
+// alive, if it provably is. In every other state it must not be signalled. An
+// error, with the state unverified, says what we were kept from reading.
 func Verify(p *process.Pin, l listeners.Listener) (state State, reason string, err error) {
 	if p.Exited() {
 		return Zombie, "", nil
@@ -130,7 +134,7 @@ func Verify(p *process.Pin, l listeners.Listener) (state State, reason string, e
 	case errors.Is(err, process.ErrGone):
 		return Zombie, "", nil
 	case err != nil:
-		return Unverified, err.Error(), nil
+		return Unverified, "", err
 	case l.Birth == "":
 		return Unverified, "the record has no birth", nil
 	case !birth.Comparable(l.Birth):
@@ -146,7 +150,7 @@ func Verify(p *process.Pin, l listeners.Listener) (state State, reason string, e
 	case errors.Is(err, process.ErrGone):
 		return Zombie, "", nil
 	case err != nil:
-		return Unverified, err.Error(), nil
+		return Unverified, "", err
 	case !holds:
 		return Released, "", nil
 	}

@@ -39,7 +39,6 @@ type hunt struct {
 	targets []*target
 	pulls   []*pull
 	known   map[identity]*target
-	wanted  map[listeners.ID]bool
 	queries []listeners.Query // that show the wanted sockets
 	exits   chan struct{}
 	stop    context.CancelFunc
@@ -63,7 +62,7 @@ type identity struct {
 
 func newHunt(opts Options) *hunt {
 	h := &hunt{
-		opts: opts, known: map[identity]*target{}, wanted: map[listeners.ID]bool{},
+		opts: opts, known: map[identity]*target{},
 		exits: make(chan struct{}, 1),
 	}
 	h.watch, h.stop = context.WithCancel(context.Background())
@@ -129,12 +128,11 @@ func (h *hunt) wake() {
 	}
 }
 
-// want takes the socket of l among the wanted ones.
+// want makes the table show the socket of l.
 func (h *hunt) want(l listeners.Listener) {
 	if l.Socket.IsZero() {
 		return
 	}
-	h.wanted[l.Socket] = true
 	if !slices.Contains(h.queries, l.Query()) {
 		h.queries = append(h.queries, l.Query())
 	}
@@ -155,19 +153,22 @@ func (h *hunt) found() []item {
 
 // run ends the targets. Its error says that the outcome could not be seen.
 func (h *hunt) run(ctx context.Context) error {
+	if len(h.targets) == 0 {
+		return nil
+	}
+	err := h.confirm(ctx)
 	if h.opts.DryRun {
 		for _, t := range h.targets {
 			t.wouldDo(h.opts)
 		}
-		return nil
-	}
-	if len(h.targets) == 0 {
-		return nil
+		return err
 	}
 	h.started = time.Now()
 	h.halfTime = h.started.Add(h.opts.Grace / 2)
 	h.graceEnd = h.started.Add(h.opts.Grace)
-	err := h.loop(ctx)
+	if err == nil {
+		err = h.loop(ctx)
+	}
 	h.giveUp(err)
 	if h.opts.Heirs == EndHeirs && err == nil {
 		h.layToRest(ctx)
@@ -179,6 +180,23 @@ func (h *hunt) run(ctx context.Context) error {
 		return nil // the results say so
 	}
 	return err
+}
+
+// confirm settles those of whom no socket listens as its record says: with
+// that cookie, that protocol, that port. A socket that they have is none of
+// our business then.
+func (h *hunt) confirm(ctx context.Context) error {
+	live, err := h.look(ctx)
+	if err != nil {
+		h.giveUp(err)
+		return err
+	}
+	for _, t := range h.targets {
+		if !t.settled() && !t.hasAny(live) {
+			t.settle(Released, "", "")
+		}
+	}
+	return nil
 }
 
 // open reports whether a target is left to be ended.
@@ -282,12 +300,13 @@ func (h *hunt) parent(t *target) *target {
 	return nil
 }
 
-// table are wanted sockets that are there, by the keys of their IDs.
+// table are sockets that listen, by the keys of their IDs.
 type table map[listeners.ID]listeners.Socket
 
-func (t table) has(id listeners.ID) bool {
-	s, ok := t[id.Key()]
-	return ok && s.ID.Same(id)
+// has reports whether the socket of l is there, and is as l says.
+func (t table) has(l listeners.Listener) bool {
+	s, ok := t[l.Socket.Key()]
+	return ok && s.ID.Same(l.Socket) && s.Proto == l.Proto && s.Local.Port() == l.LocalPort
 }
 
 // look reads the table of sockets, settles those that have ended or have given
@@ -304,9 +323,11 @@ func (h *hunt) look(ctx context.Context) (table, error) {
 	for _, s := range now {
 		all[s.ID.Key()] = s
 	}
-	for id := range h.wanted {
-		if all.has(id) {
-			live[id.Key()] = all[id.Key()]
+	for _, t := range h.targets {
+		for _, l := range t.sockets {
+			if all.has(l) {
+				live[l.Socket.Key()] = all[l.Socket.Key()]
+			}
 		}
 	}
 	for _, t := range h.targets {
@@ -373,7 +394,7 @@ func (h *hunt) unaccounted(live table) []listeners.Socket {
 	lost := table{}
 	for _, t := range h.targets {
 		for _, l := range t.sockets {
-			if t.proven && live.has(l.Socket) {
+			if t.proven && live.has(l) {
 				lost[l.Socket.Key()] = live[l.Socket.Key()]
 			}
 		}
@@ -383,7 +404,7 @@ func (h *hunt) unaccounted(live table) []listeners.Socket {
 			continue
 		}
 		for _, l := range t.sockets {
-			if lost.has(l.Socket) {
+			if lost.has(l) {
 				delete(lost, l.Socket.Key())
 			}
 		}
@@ -417,8 +438,10 @@ func (h *hunt) giveUp(err error) {
 			t.result.Stop = t.managed.Command(h.opts.Grace)
 		case t.pin.Exited():
 			t.ended()
+		case errors.Is(err, context.Canceled):
+			t.settle(Interrupted, "", "")
 		case err != nil:
-			t.settle(Interrupted, "", err.Error())
+			t.settle(Refused, "unseen", err.Error())
 		default:
 			why := t.pin.Obstacle()
 			t.settle(Survived, why.Cause, why.Detail)

@@ -213,7 +213,7 @@ func (t *target) wouldDo(opts Options) {
 
 // hasAny reports whether one of t's sockets is in the table.
 func (t *target) hasAny(live table) bool {
-	return slices.ContainsFunc(t.sockets, func(l listeners.Listener) bool { return live.has(l.Socket) })
+	return slices.ContainsFunc(t.sockets, live.has)
 }
 
 // hint is the sentence that goes with a settled outcome.
