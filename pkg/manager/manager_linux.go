@@ -109,13 +109,7 @@ func lineage(info process.Info) []ancestor {
 		if stat.PPID <= 1 {
 			break
 		}
-		p, err := process.Open(stat.PPID)
-		if err != nil {
-			break
-		}
-		info, err = p.Inspect()
-		p.Close()
-		if err != nil {
+		if info, err = process.Look(stat.PPID); err != nil {
 			break
 		}
 	}

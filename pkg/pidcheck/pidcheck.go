@@ -113,11 +113,11 @@ func inspect(ctx context.Context, p *process.Pin, l listeners.Listener) (Result,
 	if res.State == Reused {
 		return Result{State: Reused}, nil // what was read is of an innocent
 	}
-	if res.State == Alive {
-		res.ManagedBy = manager.Of(ctx, p, info, l)
-	}
 	if err != nil {
 		res.Reason = err.Error()
+	}
+	if res.State == Alive {
+		res.ManagedBy = manager.Of(ctx, p, info, l)
 	}
 	return res, nil
 }

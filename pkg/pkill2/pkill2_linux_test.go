@@ -254,10 +254,8 @@ func TestInterrupted(t *testing.T) {
 	s := start(t, "ignore")
 	ctx, cancel := context.WithCancel(t.Context())
 	in := s.records(t)
-	go func() {
-		time.AfterFunc(50*time.Millisecond, cancel) // within the grace period, whenever that is
-	}()
-	out, errs := run(t, ctx, pkill2.Options{Grace: time.Minute}, in...)
+	waiting := func([]int, time.Duration) { cancel() } // within the grace period, whenever that is
+	out, errs := run(t, ctx, pkill2.Options{Grace: time.Minute, Waiting: waiting}, in...)
 	if len(out) != 1 || out[0].outcome != "interrupted" || out[0].signals != "SIGTERM" || len(errs) > 0 {
 		t.Errorf("Stage = %v, %v; want interrupted after SIGTERM", out, errs)
 	}

@@ -35,6 +35,8 @@ func (p *pull) isDone() bool {
 // says of its manager is not trusted with that: it could name any command.
 func (t *target) manage(ctx context.Context) {
 	switch m := manager.Of(ctx, t.pin, t.info, t.holder); {
+	case ctx.Err() != nil: // and nobody could be asked
+		t.settle(Interrupted, "", "")
 	case m == nil || !m.Indirect():
 	case m.Halts():
 		t.managed = m

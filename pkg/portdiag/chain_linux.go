@@ -15,12 +15,7 @@ func why(l Listener) []Link {
 	links := []Link{{Kind: LinkSocket, Name: l.Addr()}}
 	terminal := ""
 	for pid := l.PID; pid > 0 && len(links) < longest; {
-		p, err := process.Open(pid)
-		if err != nil {
-			break
-		}
-		info, err := p.Inspect()
-		p.Close()
+		info, err := process.Look(pid)
 		if err != nil {
 			break
 		}

@@ -15,6 +15,17 @@ import (
 )
 
 func (p *Pin) inspect() (Info, error) {
+	info, err := Look(p.pid)
+	if err == nil && p.exited() { // then its PID may have been another's while we read
+		return Info{}, ErrGone
+	}
+	return info, err
+}
+
+// Look reads what can be known of the process that has pid now, which may be
+// another one with the next call: that is for telling, and not for acting.
+func Look(pid int) (Info, error) {
+	p := &Pin{pid: pid} // of which nothing is used but the path
 	stat, err := p.stat()
 	if err != nil {
 		return Info{}, err
@@ -29,9 +40,6 @@ func (p *Pin) inspect() (Info, error) {
 	}
 	info.Exe, _ = os.Readlink(p.path("exe")) // not ours to read: left empty
 	info.Argv, info.Truncated = p.argv()
-	if p.exited() { // then its PID may have been another's while we read
-		return Info{}, ErrGone
-	}
 	return info, nil
 }
 
