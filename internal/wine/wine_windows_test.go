@@ -348,7 +348,7 @@ func TestServiceIsStopped(t *testing.T) {
 	}
 	got, errs, code := run(t, checked, "pkill2")
 	r := decode(t, got)
-	if code != 0 || len(r) != 1 || r[0].PID != l.PID || r[0].Done.Outcome != pkill2.Terminated || fmt.Sprint(r[0].Done.Signals) != "[SERVICE_CONTROL_STOP]" {
+	if code != 0 || len(r) != 1 || r[0].PID != l.PID || r[0].Done.Outcome != pkill2.Stopped || strings.Join(r[0].Done.Stop, " ") != "sc.exe stop "+serviceName {
 		t.Fatalf("pkill2 = exit %d, %s%s", code, got, errs)
 	}
 	if word := c.said(t); word != "stopped" {

@@ -27,7 +27,7 @@ const (
 	Container  Kind = "container"   // an engine runs it
 	Unit       Kind = "unit"        // a service of systemd
 	SocketUnit Kind = "socket_unit" // a socket of systemd, which listens on behalf of a service
-	Service    Kind = "service"     // a service of Windows, which the process is
+	Service    Kind = "service"     // the holder is a service of Windows
 	Supervisor Kind = "supervisor"  // a process above it, which may start it again
 )
 

@@ -21,7 +21,6 @@ type target struct {
 	sockets []listeners.Listener // as it was named for each of them
 	pin     *process.Pin         // nil once there is nothing to do with it
 	info    process.Info
-	service string           // which it is, if it is to be ended by stopping that (Windows)
 	proven  bool             // it was the right process when we came
 	thread  bool             // its PID is a thread's now
 	asked   time.Time        // when the soft signal was sent; zero: not yet
@@ -79,9 +78,6 @@ func (t *target) prepare(ctx context.Context, opts Options, said *manager.Manage
 		t.fail(err, "unverified")
 		return
 	}
-	if opts.Via != ViaProcess {
-		t.service = process.OwnService(t.holder.PID)
-	}
 	if t.verify(); !t.settled() {
 		t.spare(ctx, opts, said)
 	}
@@ -127,7 +123,7 @@ func (t *target) spare(ctx context.Context, opts Options, said *manager.Manager)
 	switch {
 	case protected != "" && !(opts.Override && protected.Overridable()):
 		t.settle(Protected, string(protected), t.info.Name)
-	case said != nil && said.Indirect() && opts.Via != ViaProcess && t.service == "":
+	case said != nil && said.Indirect() && opts.Via != ViaProcess:
 		t.settle(Refused, managed, said.String())
 		t.result.Hint = t.otherwise(said)
 	}
@@ -163,20 +159,12 @@ func (t *target) ask(opts Options) {
 		return
 	}
 	t.asked = time.Now()
-	err := t.end(opts)
+	err := t.pin.Terminate(opts.Signal)
 	if errors.Is(err, process.ErrCannotAsk) { // to wait would be in vain
 		t.force()
 		return
 	}
 	t.sent(err)
-}
-
-// end asks t to end, by the lever that there is.
-func (t *target) end(opts Options) error {
-	if t.service != "" {
-		return t.pin.StopService(t.service)
-	}
-	return t.pin.Terminate(opts.Signal)
 }
 
 // sent notes what was sent to t, and its failure.
@@ -213,9 +201,6 @@ func (t *target) wouldDo(opts Options) {
 		}
 		t.settle(WouldTerminate, "", "")
 		t.result.Signals = []string{t.pin.WouldSend(opts.Signal)}
-		if t.service != "" {
-			t.result.Signals = []string{"SERVICE_CONTROL_STOP"}
-		}
 	case t.result.Outcome == Ghost && opts.Ghosts == CloseGhosts:
 		t.settle(WouldClose, "", "")
 	case t.result.Outcome.Failed():

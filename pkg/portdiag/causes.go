@@ -99,35 +99,33 @@ var Causes = []About{
 		"Nothing is in the way here. Reach it through its namespace, or publish its port.",
 	},
 	{
-		CauseService, "On Windows: the process that listens is a service, or several share it.",
-		"Services are started by the service control manager; a shared svchost.exe holds more than this port.",
-		"Stop the service: `sc.exe stop NAME`, as administrator. `killport PORT` stops a service that has a process of its own.",
+		CauseService, "Windows: a process listens that is a service, or svchost with several.",
+		"The service was started at boot or by hand, and the service control manager may start it again.",
+		"`sc.exe stop NAME`. `killport PORT` stops a service that has its process for itself.",
 	},
 	{
-		CauseRelay, "On Windows: a helper of WSL or of Docker Desktop listens.",
-		"The server is inside WSL or in a container; the helper listens on its behalf, and on behalf of others.",
-		"End the server where it runs: `wsl killport PORT`, or `docker stop NAME`.",
+		CauseRelay, "Windows: `wslrelay.exe`, or a program of Docker Desktop, listens.", "A program inside WSL, or a container, has the port.",
+		"End it where it runs: `wsl --exec ss -ltnp` or `docker ps` names it.",
 	},
 	{
-		CauseDenied, "On Windows: we lack the permission to end the process that listens.",
-		"It is another user's, or runs elevated.", "Run killport in a terminal that was opened as administrator.",
+		CauseDenied, "Windows: access to the process is denied.", "It belongs to another user or to the system, or it protects itself.",
+		"Open the terminal with *Run as administrator* and try again. What is protected denies that too.",
 	},
 	{
-		CauseForward, "On Windows: portproxy passes the port on.", "A rule was made with `netsh interface portproxy add`; the IP Helper service listens.",
-		"Delete the rule; the command is named.",
+		CauseForward, "Windows: `svchost.exe` with iphlpsvc listens, or nobody does.", "A rule of `netsh interface portproxy` passes the port on.",
+		"Delete the rule: the command is named.",
 	},
 	{
-		CauseHTTPQueue, "On Windows: a program has URLs of the port with http.sys.", "http.sys listens for it: PID 4 has the socket, and the program the requests.",
-		"Stop the program that is named.",
+		CauseHTTP, "Windows: PID 4 listens.", "http.sys, a driver, listens on behalf of programs that have registered URLs with it: IIS, WinRM, many others.",
+		"End such a program; PID 4 is the kernel. See `http_servicestate`.",
 	},
 	{
-		CauseHTTP, "On Windows: PID 4 listens: http.sys, in the kernel.", "IIS, WinRM, Hyper-V or any program with the HTTP Server API has the port.",
-		"Stop the program or the service behind it. PID 4 cannot be ended.",
+		CauseHTTPQueue, "Windows: PID 4 listens, and a program serves URLs of this port.", "It has registered them with http.sys.",
+		"End that program, or stop its service.",
 	},
 	{
-		CauseExcluded, "On Windows: nobody listens, and bind says WSAEACCES (10013).",
-		"The port lies in an excluded range, as Hyper-V, WSL and Docker Desktop set them aside at boot.",
-		"Take another port, or take the range back: the command is named.",
+		CauseExcluded, "Windows: nobody listens, and bind says WSAEACCES (10013).", "The port is in a range that is reserved: for Hyper-V, WSL, Docker as a rule, or by somebody.",
+		"`net stop winnat`, start your server, `net start winnat`; or delete the range, if somebody made it.",
 	},
 }
 

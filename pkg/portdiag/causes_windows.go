@@ -21,26 +21,22 @@ import (
 // kernelPID is who listens for http.sys.
 const kernelPID = 4
 
-// service names the services of a process: the lever is theirs.
-func service(l Listener) (Finding, bool) {
+// services names those that share the process: to end one is to stop it, by
+// its name.
+func services(l Listener) (Finding, bool) {
 	found, err := process.Services(l.PID)
-	if err != nil || len(found) == 0 {
+	if err != nil || len(found) == 0 || process.OwnService(l.PID) != "" {
 		return Finding{}, false
 	}
 	var names []string
 	for _, s := range found {
 		names = append(names, s.Name)
 	}
-	f := Finding{
+	return Finding{
 		Cause: CauseService, Severity: Info,
 		Evidence: map[string]any{"pid": l.PID, "services": names},
-		Summary:  fmt.Sprintf("PID %d runs the services %s", l.PID, strings.Join(names, ", ")),
-	}
-	if len(names) == 1 {
-		f.Summary = fmt.Sprintf("PID %d is the service %s", l.PID, names[0])
-		f.Remedy = &Remedy{Command: []string{"sc.exe", "stop", names[0]}, NeedsAdmin: true}
-	}
-	return f, true
+		Summary:  fmt.Sprintf("PID %d runs the services %s; to stop the right one is enough: sc.exe stop NAME", l.PID, strings.Join(names, ", ")),
+	}, true
 }
 
 // denied says whether it takes an administrator to end the holder.
@@ -80,7 +76,7 @@ func relay(l Listener) (Finding, bool) {
 		f.Evidence["for"] = "wsl"
 		f.Summary = "a program inside WSL listens: end it there"
 		f.Remedy = &Remedy{Command: []string{"wsl.exe", "--exec", "ss", "-Hltnp", "sport = :" + port}}
-	case strings.HasPrefix(name, "com.docker.") || name == "vpnkit":
+	case l.Check.ManagedBy == nil && (strings.HasPrefix(name, "com.docker.") || name == "vpnkit"):
 		f.Evidence["for"] = "docker"
 		f.Summary = "a container has published the port: stop that"
 		f.Remedy = &Remedy{Command: []string{"docker", "ps", "--filter", "publish=" + port}}
@@ -192,11 +188,8 @@ func people(pids []int) string {
 	names := []string{}
 	for _, pid := range pids {
 		name := "a process"
-		if p, err := process.Open(pid); err == nil {
-			if info, err := p.Inspect(); err == nil {
-				name = info.Name
-			}
-			p.Close()
+		if info, ok := inspect(pid); ok {
+			name = info.Name
 		}
 		names = append(names, fmt.Sprintf("%s (PID %d)", name, pid))
 	}
@@ -284,4 +277,29 @@ func netsh(ctx context.Context, args ...string) ([]byte, error) {
 		return nil, fmt.Errorf("netsh: %w", context.Cause(ctx))
 	}
 	return output, err
+}
+
+// why follows a listener to what started it.
+func why(l Listener) []Link {
+	const longest = 32
+	links := []Link{{Kind: LinkSocket, Name: l.Addr()}}
+	for pid := l.PID; pid > 0 && len(links) < longest; {
+		info, ok := inspect(pid)
+		if !ok {
+			break
+		}
+		links = append(links, Link{Kind: LinkProcess, Name: info.Name, PID: pid})
+		pid = info.PPID
+	}
+	return links
+}
+
+func inspect(pid int) (process.Info, bool) {
+	p, err := process.Open(pid)
+	if err != nil {
+		return process.Info{}, false
+	}
+	defer p.Close()
+	info, err := p.Inspect()
+	return info, err == nil
 }

@@ -15,6 +15,7 @@ var managedCauses = map[manager.Kind]Cause{
 	manager.Container:  CauseContainer,
 	manager.Unit:       CauseUnit,
 	manager.SocketUnit: CauseSocketUnit,
+	manager.Service:    CauseService,
 	manager.Supervisor: CauseSupervisor,
 }
 
@@ -45,6 +46,9 @@ func managedFinding(m *manager.Manager, pid int) Finding {
 		f.Remedy = &Remedy{Command: slices.Clone(m.Stop)}
 		if systemUnit := m.Kind == manager.Unit || m.Kind == manager.SocketUnit; systemUnit && !m.User && os.Geteuid() > 0 {
 			f.Remedy = &Remedy{Command: append([]string{"sudo"}, m.Stop...), NeedsAdmin: true}
+		}
+		if m.Kind == manager.Service {
+			f.Remedy.NeedsAdmin = true
 		}
 	}
 	return f

@@ -88,7 +88,7 @@ func (r *Report) explain(ctx context.Context, q listeners.Query) error {
 		case l.PID == kernelPID:
 			byHTTP = true
 		default:
-			r.add(service(l))
+			r.add(services(l))
 			r.add(relay(l))
 			r.add(denied(l))
 		}
