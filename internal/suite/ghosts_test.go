@@ -14,9 +14,10 @@ import (
 )
 
 // closing runs killport --close-ghosts through a command, and reads its record.
+// These tests are in a PID namespace of their own, and so must insist.
 func closing(t *testing.T, through []string, port int, args ...string) (result, gjson.Result) {
 	t.Helper()
-	argv := slices.Concat([]string{"killport", "--close-ghosts", strconv.Itoa(port)}, args)
+	argv := slices.Concat([]string{"killport", "--close-ghosts", "--override", strconv.Itoa(port)}, args)
 	return sight{through: through}.run(t, argv...)
 }
 
@@ -90,6 +91,17 @@ func TestCloseGhostsDenied(t *testing.T) {
 	unclosed(t, a, res, line, "denied", "CAP_NET_ADMIN")
 }
 
+// TestCloseGhostsInside: from inside a PID namespace a server outside of it, in
+// the same network, looks like a ghost.
+func TestCloseGhostsInside(t *testing.T) {
+	require(t, "private")
+	t.Parallel()
+	a := zoo(t, t.TempDir(), "serve")
+	inside := []string{"unshare", "--fork", "--kill-child", "--pid", "--mount-proc"}
+	res, line := sight{through: inside}.run(t, "killport", "--close-ghosts", a.port())
+	unclosed(t, a, res, line, "namespace", "--override")
+}
+
 // TestCloseGhostsMPTCP: the kernel does not close the sockets of MPTCP.
 func TestCloseGhostsMPTCP(t *testing.T) {
 	require(t, "private")
@@ -108,10 +120,12 @@ func TestCloseGhostsDryRun(t *testing.T) {
 	require(t, "private")
 	t.Parallel()
 	a := zoo(t, t.TempDir(), "scm")
-	for _, want := range []struct{ flag, outcome string }{{"--close-ghosts", "would_close"}, {"--override", "ghost"}} {
-		res, line := sight{}.run(t, "killport", "--dry-run", want.flag, a.port())
+	for _, want := range []struct{ flags, outcome string }{
+		{"--close-ghosts --override", "would_close"}, {"--close-ghosts", "ghost"}, {"--override", "ghost"},
+	} {
+		res, line := sight{}.run(t, slices.Concat([]string{"killport", "--dry-run", a.port()}, strings.Fields(want.flags))...)
 		if res.code != 0 || line.Get("pkill2.outcome").Str != want.outcome {
-			t.Errorf("%s: exit code %d, want 0, and %s: %s", want.flag, res.code, want.outcome, line)
+			t.Errorf("%s: exit code %d, want 0, and %s: %s", want.flags, res.code, want.outcome, line)
 		}
 	}
 	if len(listening(t, a.Port)) != 1 {
@@ -147,7 +161,7 @@ func TestCloseGhostsSpares(t *testing.T) {
 		a := zoo(t, t.TempDir(), "serve")
 		socket := gjson.Get(list(t, a.Port), "socket").Raw
 		forged := fmt.Sprintf(`{"proto":"TCP","local_addr":"127.0.0.1","local_port":%d,"pid":0,"owner":"none","socket":%s}`+"\n", a.Port, socket)
-		res := run(t, tool(t.Context(), forged, "pkill2", "--close-ghosts"))
+		res := run(t, tool(t.Context(), forged, "pkill2", "--close-ghosts", "--override"))
 		if res.code != 1 || gjson.Get(res.stdout, "pkill2.outcome").Str != "ghost" || gjson.Get(res.stdout, "pkill2.reason").Str != "not_closable" {
 			t.Errorf("exit code %d, want 1, and it not closed: %s", res.code, res.stdout)
 		}

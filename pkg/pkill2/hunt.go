@@ -453,6 +453,15 @@ func (h *hunt) giveUp(err error) {
 // share a port (SO_REUSEPORT) it finds one at a time, whichever is meant: so it
 // is asked again for the others, as long as that closes any.
 func (h *hunt) closeGhosts(ctx context.Context) {
+	if !h.opts.mayClose() {
+		for _, t := range h.targets {
+			if t.result.Outcome == Ghost {
+				t.settle(Ghost, string(process.ProtectedNamespace), "a process outside of this PID namespace may have it")
+				t.result.Hint = "look from outside of this PID namespace; --override closes it all the same"
+			}
+		}
+		return
+	}
 	for closed := true; closed; {
 		closed = false
 		for _, t := range h.targets {

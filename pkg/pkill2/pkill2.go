@@ -17,6 +17,7 @@ import (
 	"github.com/killport/killport/pkg/listeners"
 	"github.com/killport/killport/pkg/manager"
 	"github.com/killport/killport/pkg/pidcheck"
+	"github.com/killport/killport/pkg/process"
 )
 
 // Key is the member that the stage appends.
@@ -27,7 +28,7 @@ type Options struct {
 	Grace    time.Duration  // between terminating and killing, for all together; 0: kill at once
 	Signal   syscall.Signal // by which holders are asked to end; 0: SIGTERM
 	Via      Via
-	Override bool // end ancestors, and what serves many
+	Override bool // end ancestors, and what serves many; close what those outside of our PID namespace may have
 	Ghosts   Ghosts
 	Heirs    Heirs
 	DryRun   bool // say what would be done, and send nothing
@@ -75,6 +76,13 @@ const (
 	// EndHeirs ends them as if they were its holders.
 	EndHeirs Heirs = true
 )
+
+// mayClose reports whether a socket that nobody has, as far as we can see, may
+// be closed: from inside a PID namespace that shares its network we see nobody
+// outside, and what they have looks like a ghost.
+func (o Options) mayClose() bool {
+	return o.Ghosts == CloseGhosts && (o.Override || process.Outermost())
+}
 
 // Outcome is what became of a holder.
 type Outcome string

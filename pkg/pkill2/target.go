@@ -115,7 +115,7 @@ func (t *target) spare(ctx context.Context, opts Options, said *manager.Manager)
 		return
 	}
 	onBehalf := protected == process.ProtectedInit || protected == process.ProtectedShared
-	if opts.Via != ViaProcess && t.service == "" && (protected == "" || onBehalf) {
+	if opts.Via != ViaProcess && (protected == "" || onBehalf) {
 		if t.manage(ctx); t.managed != nil || t.settled() {
 			return
 		}
@@ -201,7 +201,7 @@ func (t *target) wouldDo(opts Options) {
 		}
 		t.settle(WouldTerminate, "", "")
 		t.result.Signals = []string{t.pin.WouldSend(opts.Signal)}
-	case t.result.Outcome == Ghost && opts.Ghosts == CloseGhosts:
+	case t.result.Outcome == Ghost && opts.mayClose():
 		t.settle(WouldClose, "", "")
 	case t.result.Outcome.Failed():
 		if t.result.Reason == "" {

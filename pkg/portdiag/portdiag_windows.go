@@ -134,6 +134,3 @@ func ghost(l Listener) Finding {
 	}
 	return f
 }
-
-// why is not told on Windows yet.
-func why(Listener) []Link { return nil }

@@ -183,6 +183,10 @@ func Visible() error { return visible() }
 // All returns the PIDs of all processes that we may see, if they are [Visible].
 func All() ([]int, error) { return all() }
 
+// Outermost reports whether no process can be outside of the PID namespace that
+// we see.
+func Outermost() bool { return outermost() }
+
 // MayTraceAll reports whether no process can hide from us (CAP_SYS_PTRACE).
 func MayTraceAll() bool { return mayTraceAll() }
 

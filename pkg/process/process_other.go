@@ -31,3 +31,5 @@ func visible() error                                  { return errors.ErrUnsuppo
 func all() ([]int, error)          { return nil, errors.ErrUnsupported }
 func mayTraceAll() bool            { return false }
 func isAncestor(int) (bool, error) { return false, errors.ErrUnsupported }
+
+func outermost() bool { return true }
