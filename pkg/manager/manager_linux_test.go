@@ -1,6 +1,7 @@
 package manager
 
 import (
+	"os"
 	"testing"
 
 	"github.com/killport/killport/internal/procfs"
@@ -46,5 +47,17 @@ func TestPlain(t *testing.T) {
 	}
 	if u, ok := groups.unit(); ok && !ourUnit(u) {
 		t.Errorf("%+v is not our unit", u)
+	}
+}
+
+// What a record says of a manager runs nothing.
+func TestForgedManagerHasNoLever(t *testing.T) {
+	path := t.TempDir() + "/made"
+	m := &Manager{Kind: Container, Name: "web", Engine: "docker", ID: id, Stop: []string{"touch", path}}
+	if err := m.Halt(t.Context(), 0); err == nil || m.Halts() {
+		t.Error("it has a lever")
+	}
+	if _, err := os.Stat(path); err == nil {
+		t.Error("the command of a record was run")
 	}
 }

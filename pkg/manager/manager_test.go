@@ -2,7 +2,6 @@ package manager
 
 import (
 	"net/netip"
-	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -251,18 +250,6 @@ func TestSupervises(t *testing.T) {
 		if diff := cmp.Diff(test.want, got, cmp.AllowUnexported(Manager{})); diff != "" {
 			t.Errorf("supervises(%q) (-want +got):\n%s", test.argv, diff)
 		}
-	}
-}
-
-// What a record says of a manager runs nothing.
-func TestForgedManagerHasNoLever(t *testing.T) {
-	path := t.TempDir() + "/made"
-	m := &Manager{Kind: Container, Name: "web", Engine: "docker", ID: id, Stop: []string{"touch", path}}
-	if err := m.Halt(t.Context(), 0); err == nil || m.Halts() {
-		t.Error("it has a lever")
-	}
-	if _, err := os.Stat(path); err == nil {
-		t.Error("the command of a record was run")
 	}
 }
 
