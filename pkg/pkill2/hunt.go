@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -358,9 +359,12 @@ func (h *hunt) look(ctx context.Context) (table, error) {
 // reports whether there is a socket without any holder that may go by itself.
 func (h *hunt) chase(ctx context.Context, live table) (linger bool, err error) {
 	lost := h.unaccounted(live)
-	if len(lost) == 0 || len(h.targets) > maxTargets {
+	if len(lost) == 0 {
 		h.lost = time.Time{}
 		return false, nil
+	}
+	if len(h.targets) > maxTargets {
+		return false, fmt.Errorf("more than %d holders", maxTargets)
 	}
 	lines, err := listeners.Holders(ctx, lost)
 	if err != nil {
