@@ -12,6 +12,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/exec"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -33,6 +34,9 @@ func long() bool { return *torture != shortTorture }
 
 // tortureVar is set for the test binary in the PID namespace of TestTorture.
 const tortureVar = "KILLPORT_SUITE_TORTURE"
+
+// tallied is what a torturer prints of its tally.
+var tallied = regexp.MustCompile(`(?s)rounds \d+ .* rounds starved \d+`)
 
 // TestTorture frees ports where PIDs are given away all the time: there are
 // only a few hundred, processes come and go by the hundred a second, holders
@@ -56,6 +60,7 @@ func TestTorture(t *testing.T) {
 	defer stop.Stop()
 	out, err := cmd.CombinedOutput()
 	t.Logf("%s", out)
+	t.Attr("tally", strings.Join(strings.Fields(string(tallied.Find(out))), " "))
 	if err != nil {
 		t.Error(err)
 	}

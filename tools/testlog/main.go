@@ -1,5 +1,6 @@
 // Testlog shows the events of `go test -json` the way go test shows them
-// without -v, and lists at the end every test that was skipped, with its reason.
+// without -v, with the attributes that tests give themselves (testing.T.Attr),
+// and lists at the end every test that was skipped, with its reason.
 //
 //	go test -json ./... | testlog [-strict]
 //
@@ -31,12 +32,13 @@ func main() {
 
 // An event is what `go doc test2json` calls TestEvent, as far as it is used here.
 type event struct {
-	Action, Package, Test, Output string
+	Action, Package, Test, Output, Key, Value string
 }
 
 // A test is one test's output so far, and how it ended: "" while it runs.
 type test struct {
 	name, ended string
+	attributes  []string
 	output      strings.Builder
 }
 
@@ -99,6 +101,8 @@ func handle(out *bufio.Writer, pkgs map[string]*pkg, line string) (skips []strin
 	t := p.test(e.Test)
 	t.output.WriteString(e.Output)
 	switch e.Action {
+	case "attr":
+		t.attributes = append(t.attributes, e.Key+": "+e.Value)
 	case "pass", "fail", "skip":
 		t.ended = e.Action
 		if e.Test == "" {
@@ -115,6 +119,9 @@ func handle(out *bufio.Writer, pkgs map[string]*pkg, line string) (skips []strin
 func (p *pkg) finish(out *bufio.Writer, path string) (skips []string) {
 	whole := p.test("")
 	for _, t := range p.tests {
+		for _, attribute := range t.attributes {
+			fmt.Fprintf(out, "%s: %s\n", t.name, attribute)
+		}
 		switch {
 		case t == whole || t.ended == "pass":
 		case t.ended == "skip":

@@ -17,7 +17,7 @@ func TestShow(t *testing.T) {
 
 import "testing"
 
-func TestQuiet(t *testing.T) { t.Log("said in passing") }
+func TestQuiet(t *testing.T) { t.Log("said in passing"); t.Attr("tally", "7 of 7") }
 func TestRoot(t *testing.T)  { t.Run("inner", func(t *testing.T) { t.Skip("needs root") }) }
 `)
 	write(t, dir, "bad/bad_test.go", `package bad
@@ -47,6 +47,7 @@ var x = undefined
 	}
 	for _, want := range []string{
 		`(?m)^\?\s+example.org/m/empty\s+\[no test files\]$`,
+		`(?m)^TestQuiet: tally: 7 of 7$`,
 		`(?m)^ok\s+example.org/m/good\s+[0-9.]+s$`,
 		`bad_test.go:6: went wrong\n--- FAIL: TestBad`,
 		`(?m)^FAIL\s+example.org/m/bad\s+[0-9.]+s$`,
