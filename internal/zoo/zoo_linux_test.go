@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 	"log"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -166,8 +168,14 @@ const (
 )
 
 // inodes are those of the sockets with this local port and state.
-func inodes(t *testing.T, proto string, port int, state string) (found []string) {
+//
+// If addresses are given, only those count: another test may have the port on another one.
+func inodes(t *testing.T, proto string, port int, state string, addrs ...string) (found []string) {
 	t.Helper()
+	var rows []string
+	for _, addr := range addrs {
+		rows = append(rows, row(netip.MustParseAddrPort(addr)))
+	}
 	for _, file := range []string{"/proc/net/" + proto, "/proc/net/" + proto + "6"} {
 		table, err := os.ReadFile(file)
 		if err != nil && !errors.Is(err, os.ErrNotExist) {
@@ -175,12 +183,22 @@ func inodes(t *testing.T, proto string, port int, state string) (found []string)
 		}
 		for line := range strings.Lines(string(table)) {
 			f := strings.Fields(line)
-			if len(f) > 9 && strings.HasSuffix(f[1], fmt.Sprintf(":%04X", port)) && f[3] == state {
+			if len(f) > 9 && strings.HasSuffix(f[1], fmt.Sprintf(":%04X", port)) && f[3] == state &&
+				(len(rows) == 0 || slices.Contains(rows, f[1])) {
 				found = append(found, f[9])
 			}
 		}
 	}
 	return found
+}
+
+// row is how /proc/net/tcp has an address: 32-bit words in the byte order of the host, and the port.
+func row(addr netip.AddrPort) string {
+	var words strings.Builder
+	for word := range slices.Chunk(addr.Addr().AsSlice(), 4) {
+		fmt.Fprintf(&words, "%08X", binary.NativeEndian.Uint32(word))
+	}
+	return fmt.Sprintf("%s:%04X", &words, addr.Port())
 }
 
 // holders are the threads, by process, that have the socket open.
@@ -201,10 +219,10 @@ func holders(t *testing.T, inode string) map[int][]int {
 }
 
 // holdersOf are the processes that have listeners on the port.
-func holdersOf(t *testing.T, port int) []int {
+func holdersOf(t *testing.T, port int, addrs ...string) []int {
 	t.Helper()
 	pids := []int{}
-	for _, inode := range inodes(t, "tcp", port, listening) {
+	for _, inode := range inodes(t, "tcp", port, listening, addrs...) {
 		for pid := range holders(t, inode) {
 			pids = append(pids, pid)
 		}
@@ -286,12 +304,13 @@ func TestListeners(t *testing.T) {
 			t.Parallel()
 			args := strings.Fields(test.args)
 			s := start(t, args[0], args[1:]...)
-			if got := inodes(t, "tcp", s.Port, listening); len(got) != test.count {
+			addrs := append(slices.Clone(s.Addrs), s.Addr)
+			if got := inodes(t, "tcp", s.Port, listening, addrs...); len(got) != test.count {
 				t.Errorf("%d sockets listen on %d; want %d", len(got), s.Port, test.count)
 			}
 			want := slices.Clone(s.PIDs)
 			slices.Sort(want)
-			if got := holdersOf(t, s.Port); !slices.Equal(got, want) {
+			if got := holdersOf(t, s.Port, addrs...); !slices.Equal(got, want) {
 				t.Errorf("%v have them; want %v", got, want)
 			}
 			if s.Addr == "" || portOf(s.Addr) != s.Port || s.PID == 0 {
