@@ -29,8 +29,8 @@ var (
 )
 
 // parseServiceState reads the queues that serve a port from the output of
-// "netsh http show servicestate view=requestq": each begins with a line that is
-// not indented.
+// "netsh http show servicestate view=requestq": each lasts until a line that is
+// indented no deeper than its first one.
 func parseServiceState(output []byte, port uint16) []queue {
 	var found []queue
 	var q queue
@@ -40,11 +40,12 @@ func parseServiceState(output []byte, port uint16) []queue {
 			found = append(found, q)
 		}
 	}
+	head := headIndent(output)
 	for line := range bytes.Lines(output) {
 		words := strings.TrimSpace(string(line))
 		switch pid, isPID := parsePID(words); {
 		case words == "":
-		case line[0] != ' ' && line[0] != '\t':
+		case indent(line) <= head:
 			done()
 			q = queue{Name: queueName(words)}
 		case isPID:
@@ -56,6 +57,21 @@ func parseServiceState(output []byte, port uint16) []queue {
 	done()
 	return found
 }
+
+// headIndent is how far the first line of each queue is indented: not at all,
+// or a level if netsh puts a heading above them. It is two levels less than
+// what the PIDs are.
+func headIndent(output []byte) int {
+	const level = 4
+	for line := range bytes.Lines(output) {
+		if _, isPID := parsePID(strings.TrimSpace(string(line))); isPID {
+			return max(0, indent(line)-2*level)
+		}
+	}
+	return 0
+}
+
+func indent(line []byte) int { return len(line) - len(bytes.TrimLeft(line, " \t")) }
 
 func urlOf(url string, port uint16) bool {
 	m := urlPort.FindStringSubmatch(url)

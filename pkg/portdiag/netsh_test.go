@@ -10,8 +10,12 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// Files of testdata/netsh are laid out as netsh writes them, in the code page
-// that is usual for the language: 437, 850, 949.
+// Files of testdata/netsh are what netsh writes, in the code page that is usual
+// for the language: 437, 850, 949. The excluded-* are what users have posted of
+// their machines in these languages, and so are servicestate-reporting-en (of SQL
+// Server Reporting Services) and servicestate-heading-en; the other
+// servicestate-* are made: their layout is that of posted ones, their numbers
+// are ours, and so is what they say in Korean and German.
 func recorded(t *testing.T, name string) []byte {
 	t.Helper()
 	b, err := os.ReadFile(filepath.Join("testdata", "netsh", name))
@@ -46,9 +50,41 @@ func TestParseServiceState(t *testing.T) {
 	}
 }
 
+func TestParsePostedServiceState(t *testing.T) {
+	for _, tt := range []struct {
+		file string
+		port uint16
+		url  string
+		pid  int
+	}{
+		{"servicestate-reporting-en.txt", 8082, "HTTP://LOCALHOST:8082/", 2312},
+		{"servicestate-heading-en.txt", 47001, "HTTP://+:47001/wsman/", 8496},
+		{"servicestate-heading-en.txt", 19443, "HTTP://127.0.0.1:19443:127.0.0.1/", 33704},
+		{"servicestate-heading-en.txt", 8100, "HTTP://+:8100/WMPNSSDeployment/", 6856},
+	} {
+		want := []queue{{Name: "Request queue is unnamed.", URLs: []string{tt.url}, PIDs: []int{tt.pid}}}
+		got := parseServiceState(recorded(t, tt.file), tt.port)
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("parseServiceState(%s, %d):\n%s", tt.file, tt.port, diff)
+		}
+	}
+}
+
 func TestParseExcluded(t *testing.T) {
-	want := []portRange{{5357, 5357, false}, {7990, 8089, false}, {50000, 50059, true}, {61117, 61216, false}}
-	for _, file := range []string{"excluded-en.txt", "excluded-de.txt", "excluded-ko.txt"} {
+	for file, want := range map[string][]portRange{
+		"excluded-en.txt": {
+			{5357, 5357, false}, {9800, 9800, false}, {9801, 9801, false}, {49671, 49770, false}, {49871, 49970, false},
+			{50000, 50059, true}, {61117, 61216, false}, {61220, 61319, false}, {61902, 62001, false},
+		},
+		"excluded-de.txt": {
+			{28380, 28380, false}, {28385, 28385, false}, {49711, 49810, false}, {49811, 49910, false},
+			{49911, 50010, false}, {50111, 50210, false}, {50211, 50310, false}, {51099, 51198, false},
+		},
+		"excluded-ko.txt": {
+			{5357, 5357, false}, {5537, 5636, false}, {7468, 7567, false}, {7768, 7867, false},
+			{7868, 7967, false}, {7975, 8074, false}, {8552, 8651, false}, {50000, 50059, true},
+		},
+	} {
 		if diff := cmp.Diff(want, parseExcluded(recorded(t, file))); diff != "" {
 			t.Errorf("parseExcluded(%s):\n%s", file, diff)
 		}
