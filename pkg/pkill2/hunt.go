@@ -81,7 +81,7 @@ func (h *hunt) close() {
 	}
 }
 
-// add takes a holder among the targets, and its socket among the wanted ones.
+// add takes a holder among the targets, and has the table show its socket.
 func (h *hunt) add(ctx context.Context, l listeners.Listener, said *manager.Manager) *target {
 	h.want(l)
 	id := identity{pid: l.PID, birth: l.Birth}
@@ -159,6 +159,9 @@ func (h *hunt) run(ctx context.Context) error {
 	}
 	err := h.confirm(ctx)
 	if h.opts.DryRun {
+		if err != nil {
+			h.giveUp(err)
+		}
 		for _, t := range h.targets {
 			t.wouldDo(h.opts)
 		}
@@ -189,7 +192,6 @@ func (h *hunt) run(ctx context.Context) error {
 func (h *hunt) confirm(ctx context.Context) error {
 	live, err := h.look(ctx)
 	if err != nil {
-		h.giveUp(err)
 		return err
 	}
 	for _, t := range h.targets {
