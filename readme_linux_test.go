@@ -13,11 +13,11 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
+	"github.com/killport/killport/internal/porttest"
+	"github.com/killport/killport/internal/ptytest"
 )
 
 // serverVar makes this test binary, run again, a server that calls itself node.
@@ -88,7 +88,7 @@ func TestREADME(t *testing.T) {
 					t.Skip(err)
 				}
 			}
-			s := stage{bin: bin, dir: t.TempDir(), busy: serve(t), free: reserve(t)}
+			s := stage{bin: bin, dir: t.TempDir(), busy: serve(t), free: strconv.Itoa(int(porttest.Reserve(t).Port()))}
 			for _, e := range examples {
 				s.play(t, e)
 			}
@@ -156,7 +156,7 @@ func (s stage) run(t *testing.T, line string) (shows string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
-	screen, terminal := openTerminal(t)
+	screen, terminal := ptytest.Open(t)
 	cmd := exec.CommandContext(ctx, "sh", "-c", line)
 	var stderr strings.Builder
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = terminal, terminal, &stderr
@@ -209,44 +209,4 @@ func serve(t *testing.T) server {
 		t.Fatal(err)
 	}
 	return server{port: strings.TrimSpace(said), pid: strconv.Itoa(cmd.Process.Pid)}
-}
-
-// reserve returns a port that nobody can take and nobody listens on.
-func reserve(t *testing.T) string {
-	t.Helper()
-	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { unix.Close(fd) })
-	if err := unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}); err != nil {
-		t.Fatal(err)
-	}
-	at, err := unix.Getsockname(fd)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return strconv.Itoa(at.(*unix.SockaddrInet4).Port)
-}
-
-// openTerminal returns a terminal, and what it shows (pty(7)).
-func openTerminal(t *testing.T) (screen, terminal *os.File) {
-	t.Helper()
-	screen, err := os.OpenFile("/dev/ptmx", os.O_RDWR|syscall.O_NOCTTY, 0)
-	if err != nil {
-		t.Skipf("no terminal here: %v", err)
-	}
-	t.Cleanup(func() { screen.Close() })
-	if err := unix.IoctlSetPointerInt(int(screen.Fd()), unix.TIOCSPTLCK, 0); err != nil {
-		t.Fatal(err)
-	}
-	n, err := unix.IoctlGetInt(int(screen.Fd()), unix.TIOCGPTN)
-	if err != nil {
-		t.Fatal(err)
-	}
-	terminal, err = os.OpenFile("/dev/pts/"+strconv.Itoa(n), os.O_RDWR|syscall.O_NOCTTY, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return screen, terminal
 }

@@ -5,10 +5,10 @@ import (
 	"net/netip"
 	"runtime"
 	"slices"
-	"syscall"
 	"testing"
 	"time"
 
+	"github.com/killport/killport/internal/porttest"
 	"github.com/killport/killport/internal/schematest"
 	"github.com/killport/killport/pkg/listeners"
 	"github.com/killport/killport/pkg/portdiag"
@@ -52,18 +52,7 @@ func TestReports(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer syscall.Close(fd)
-	if err := syscall.Bind(fd, &syscall.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}); err != nil {
-		t.Fatal(err)
-	}
-	at, err := syscall.Getsockname(fd)
-	if err != nil {
-		t.Fatal(err)
-	}
+	bound := porttest.Reserve(t)
 	expect := func(port uint16, verdict portdiag.Verdict, causes ...portdiag.Cause) {
 		t.Helper()
 		got := diagnose(t, port)
@@ -78,7 +67,7 @@ func TestReports(t *testing.T) {
 	}
 	expect(port(l.Addr()), portdiag.Held, portdiag.CauseListener, portdiag.CauseProtected)
 	expect(port(client.LocalAddr()), portdiag.Blocked, portdiag.CauseConnection)
-	expect(uint16(at.(*syscall.SockaddrInet4).Port), portdiag.Blocked, portdiag.CauseBound)
+	expect(bound.Port(), portdiag.Blocked, portdiag.CauseBound)
 
 	l.Close()
 	server.Close() // first, so that its end of the connection waits

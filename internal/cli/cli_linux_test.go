@@ -3,14 +3,12 @@ package cli
 import (
 	"bufio"
 	"os"
-	"strconv"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
-
+	"github.com/killport/killport/internal/ptytest"
 	"github.com/killport/killport/pkg/jsonl"
 )
 
@@ -52,7 +50,8 @@ func TestInterrupted(t *testing.T) {
 
 // On a terminal there is text, and no reading of records from a person.
 func TestTerminal(t *testing.T) {
-	screen, terminal := openTerminal(t)
+	shown, terminal := ptytest.Open(t)
+	screen := bufio.NewReader(shown)
 	var stdout, stderr strings.Builder
 	code := run("tool", "", &echo{}, nil, terminal, &stdout, &stderr)
 	if code != ExitUsage || !strings.Contains(stderr.String(), "stdin is a terminal") {
@@ -73,27 +72,4 @@ func TestTerminal(t *testing.T) {
 	if quiet.Len() > 0 {
 		t.Errorf("a note to a file: %q; want none", quiet.String())
 	}
-}
-
-// openTerminal returns a terminal, and what it shows (pty(7)).
-func openTerminal(t *testing.T) (screen *bufio.Reader, terminal *os.File) {
-	t.Helper()
-	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR|syscall.O_NOCTTY, 0)
-	if err != nil {
-		t.Skipf("no terminal here: %v", err)
-	}
-	t.Cleanup(func() { master.Close() })
-	if err := unix.IoctlSetPointerInt(int(master.Fd()), unix.TIOCSPTLCK, 0); err != nil {
-		t.Fatal(err)
-	}
-	n, err := unix.IoctlGetInt(int(master.Fd()), unix.TIOCGPTN)
-	if err != nil {
-		t.Fatal(err)
-	}
-	terminal, err = os.OpenFile("/dev/pts/"+strconv.Itoa(n), os.O_RDWR|syscall.O_NOCTTY, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { terminal.Close() })
-	return bufio.NewReader(master), terminal
 }

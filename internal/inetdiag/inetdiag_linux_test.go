@@ -5,13 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"net/netip"
 	"os"
 	"slices"
 	"syscall"
 	"testing"
 
 	"github.com/killport/killport/internal/inetdiag"
+	"github.com/killport/killport/internal/porttest"
 )
 
 const netlinkSockDiag = 4 // NETLINK_SOCK_DIAG of include/uapi/linux/netlink.h
@@ -169,7 +169,7 @@ func TestDumpFiltersPorts(t *testing.T) {
 
 // The kernel does not apply the port to sockets that are only bound, so that Matches has to.
 func TestDumpBoundInactive(t *testing.T) {
-	one, two := bound(t), bound(t)
+	one, two := porttest.Reserve(t), porttest.Reserve(t)
 	request := inetdiag.Request{
 		Family: inetdiag.FamilyIPv4, Protocol: inetdiag.ProtocolTCP,
 		States: 1 << inetdiag.StateBoundInactive, Port: one.Port(),
@@ -187,25 +187,6 @@ func TestDumpBoundInactive(t *testing.T) {
 	if len(got) != 1 || got[0].Local != one || got[0].State != inetdiag.StateClose {
 		t.Errorf("bound sockets on port %d are %+v; want one at %v in state %d", one.Port(), got, one, inetdiag.StateClose)
 	}
-}
-
-// bound binds a TCP socket to a port of 127.0.0.1.
-func bound(t *testing.T) netip.AddrPort {
-	t.Helper()
-	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { syscall.Close(fd) })
-	if err := syscall.Bind(fd, &syscall.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}); err != nil {
-		t.Fatal(err)
-	}
-	name, err := syscall.Getsockname(fd)
-	if err != nil {
-		t.Fatal(err)
-	}
-	in4 := name.(*syscall.SockaddrInet4)
-	return netip.AddrPortFrom(netip.AddrFrom4(in4.Addr), uint16(in4.Port))
 }
 
 func TestRefusals(t *testing.T) {

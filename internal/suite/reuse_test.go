@@ -16,7 +16,6 @@ import (
 	"github.com/tidwall/gjson"
 	"golang.org/x/sys/unix"
 
-	"github.com/killport/killport/pkg/process"
 )
 
 // heirs are what may have the PID of a holder that has ended. ON is the port
@@ -241,16 +240,7 @@ func set(t *testing.T, record, name, value string) string {
 // as makes the record speak of another process, whose birth is the true one.
 func as(t *testing.T, record string, pid int) string {
 	t.Helper()
-	p, err := process.Open(pid)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer p.Close()
-	birth, err := p.Birth()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return set(t, set(t, record, "pid", strconv.Itoa(pid)), "birth", strconv.Quote(string(birth)))
+	return set(t, set(t, record, "pid", strconv.Itoa(pid)), "birth", strconv.Quote(string(birthOf(t, pid))))
 }
 
 // birth makes a record's birth another one.

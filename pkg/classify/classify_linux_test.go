@@ -10,11 +10,11 @@ import (
 	"os"
 	"slices"
 	"strings"
-	"syscall"
 	"testing"
 
 	gocmp "github.com/google/go-cmp/cmp"
 
+	"github.com/killport/killport/internal/porttest"
 	"github.com/killport/killport/internal/schematest"
 	"github.com/killport/killport/pkg/classify"
 	"github.com/killport/killport/pkg/jsonl"
@@ -22,24 +22,6 @@ import (
 	"github.com/killport/killport/pkg/listeners"
 	"github.com/killport/killport/pkg/portdiag"
 )
-
-// reserve returns a port that nobody can take and nobody listens on.
-func reserve(t *testing.T) uint16 {
-	t.Helper()
-	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { syscall.Close(fd) })
-	if err := syscall.Bind(fd, &syscall.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}); err != nil {
-		t.Fatal(err)
-	}
-	at, err := syscall.Getsockname(fd)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return uint16(at.(*syscall.SockaddrInet4).Port)
-}
 
 // listen returns a listener of this process, as it is listed.
 func listen(t *testing.T, network, addr string) listeners.Listener {
@@ -120,7 +102,7 @@ func one(t *testing.T, lines string, queries ...listeners.Query) classify.Result
 }
 
 func TestStatuses(t *testing.T) {
-	port, here := reserve(t), listen(t, "tcp4", "127.0.0.1:0")
+	port, here := porttest.Reserve(t).Port(), listen(t, "tcp4", "127.0.0.1:0")
 	gone := `,"pidcheck":{"exists":false,"state":"gone"}`
 	for _, tt := range []struct {
 		name  string
@@ -168,7 +150,7 @@ func TestStatuses(t *testing.T) {
 
 // A hidden holder is never called a ghost, nor its port free.
 func TestNobodyNamed(t *testing.T) {
-	port, here := reserve(t), listen(t, "tcp4", "127.0.0.1:0")
+	port, here := porttest.Reserve(t).Port(), listen(t, "tcp4", "127.0.0.1:0")
 	unnamed := func(port uint16, owner string) string {
 		return strings.Replace(free(port, 0, ""), `"birth":"b:1:2"`, `"owner":"`+owner+`"`, 1)
 	}
@@ -215,7 +197,7 @@ func TestAddress(t *testing.T) {
 // Ports come in the order in which they were asked for, and then in that in
 // which the records name them; several holders of a port are one result.
 func TestOrder(t *testing.T) {
-	ports := []uint16{reserve(t), reserve(t), reserve(t)}
+	ports := []uint16{porttest.Reserve(t).Port(), porttest.Reserve(t).Port(), porttest.Reserve(t).Port()}
 	lines := strings.Join([]string{
 		free(ports[0], 4244, terminated), free(ports[1], 4242, terminated), free(ports[0], 4243, terminated), free(ports[0], 4244, terminated),
 	}, "\n")
@@ -233,7 +215,7 @@ func TestOrder(t *testing.T) {
 
 // A bad record is an error that names its line, and changes nothing for others.
 func TestBadRecords(t *testing.T) {
-	port := reserve(t)
+	port := porttest.Reserve(t).Port()
 	bad := []string{
 		`{"pid":4242}`,
 		`{"pid":true,"local_port":8000}`,
@@ -286,7 +268,7 @@ func TestCancelled(t *testing.T) {
 }
 
 func TestLaws(t *testing.T) {
-	here, port := listen(t, "tcp4", "127.0.0.1:0"), reserve(t)
+	here, port := listen(t, "tcp4", "127.0.0.1:0"), porttest.Reserve(t).Port()
 	var records []jsonl.Record
 	for _, line := range []string{held(t, here, denied), free(port, 4242, terminated), free(port, 4243, denied), held(t, here, "")} {
 		r, err := jsonl.Parse([]byte(line))
@@ -298,7 +280,7 @@ func TestLaws(t *testing.T) {
 	if err := jsonltest.TestStage(classify.Stage(), jsonltest.Records(records...), jsonltest.Reducing()); err != nil {
 		t.Error(err)
 	}
-	asked := classify.Stage(listeners.Query{Proto: listeners.TCP, Port: reserve(t)}, here.Query())
+	asked := classify.Stage(listeners.Query{Proto: listeners.TCP, Port: porttest.Reserve(t).Port()}, here.Query())
 	if err := jsonltest.TestStage(asked, jsonltest.Records(records...), jsonltest.Reducing()); err != nil {
 		t.Errorf("with ports asked for: %v", err)
 	}

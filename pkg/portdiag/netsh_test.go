@@ -73,16 +73,35 @@ func TestParsePostedServiceState(t *testing.T) {
 func TestParseExcluded(t *testing.T) {
 	for file, want := range map[string][]portRange{
 		"excluded-en.txt": {
-			{5357, 5357, false}, {9800, 9800, false}, {9801, 9801, false}, {49671, 49770, false}, {49871, 49970, false},
-			{50000, 50059, true}, {61117, 61216, false}, {61220, 61319, false}, {61902, 62001, false},
+			{5357, 5357, false},
+			{9800, 9800, false},
+			{9801, 9801, false},
+			{49671, 49770, false},
+			{49871, 49970, false},
+			{50000, 50059, true},
+			{61117, 61216, false},
+			{61220, 61319, false},
+			{61902, 62001, false},
 		},
 		"excluded-de.txt": {
-			{28380, 28380, false}, {28385, 28385, false}, {49711, 49810, false}, {49811, 49910, false},
-			{49911, 50010, false}, {50111, 50210, false}, {50211, 50310, false}, {51099, 51198, false},
+			{28380, 28380, false},
+			{28385, 28385, false},
+			{49711, 49810, false},
+			{49811, 49910, false},
+			{49911, 50010, false},
+			{50111, 50210, false},
+			{50211, 50310, false},
+			{51099, 51198, false},
 		},
 		"excluded-ko.txt": {
-			{5357, 5357, false}, {5537, 5636, false}, {7468, 7567, false}, {7768, 7867, false},
-			{7868, 7967, false}, {7975, 8074, false}, {8552, 8651, false}, {50000, 50059, true},
+			{5357, 5357, false},
+			{5537, 5636, false},
+			{7468, 7567, false},
+			{7768, 7867, false},
+			{7868, 7967, false},
+			{7975, 8074, false},
+			{8552, 8651, false},
+			{50000, 50059, true},
 		},
 	} {
 		if diff := cmp.Diff(want, parseExcluded(recorded(t, file))); diff != "" {
