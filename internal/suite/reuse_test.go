@@ -15,7 +15,6 @@ import (
 
 	"github.com/tidwall/gjson"
 	"golang.org/x/sys/unix"
-
 )
 
 // heirs are what may have the PID of a holder that has ended. ON is the port

@@ -34,7 +34,6 @@ type situation struct {
 	needs []string
 	args  []string // of what ends processes
 	loose bool     // others may be killed that came to light meanwhile
-	tries int      // how often it may come about, if the verdict is on who was faster; 0: once
 	set   func(*staging)
 	want  verdict
 	codes string // of the pipe; the last one is also killport's
@@ -171,11 +170,13 @@ func TestSituations(t *testing.T) {
 
 // try lets the situation come about, frees the port by a script, and looks.
 func (sit situation) try(t *testing.T, script string) outcome {
-	s, got := sit.attempt(t, script)
-	for n := 1; n < sit.tries && sit.diff(got) != ""; n++ {
-		s, got = sit.attempt(t, script)
+	s := &staging{T: t, dir: t.TempDir(), roles: map[int]string{0: "nobody"}}
+	sit.set(s)
+	got := s.free(script, sit.args)
+	if sit.loose {
+		got.Killed = slices.DeleteFunc(got.Killed, func(role string) bool { return role == another })
 	}
-	if diff := sit.diff(got); diff != "" {
+	if diff := gocmp.Diff(sit.want, got.verdict, cmpopts.EquateEmpty(), cmpopts.IgnoreFields(verdict{}, "Hint")); diff != "" {
 		t.Errorf("verdict (-want +got):\n%s\n%s\n%s", diff, got.raw, got.stderr)
 	}
 	codes := strings.Fields(cmp.Or(sit.codes, "0 0 0 0"))
@@ -189,20 +190,6 @@ func (sit situation) try(t *testing.T, script string) outcome {
 		sit.after(s, got)
 	}
 	return got
-}
-
-func (sit situation) attempt(t *testing.T, script string) (*staging, outcome) {
-	s := &staging{T: t, dir: t.TempDir(), roles: map[int]string{0: "nobody"}}
-	sit.set(s)
-	got := s.free(script, sit.args)
-	if sit.loose {
-		got.Killed = slices.DeleteFunc(got.Killed, func(role string) bool { return role == another })
-	}
-	return s, got
-}
-
-func (sit situation) diff(got outcome) string {
-	return gocmp.Diff(sit.want, got.verdict, cmpopts.EquateEmpty(), cmpopts.IgnoreFields(verdict{}, "Hint"))
 }
 
 // free runs the tools on the port.
@@ -326,8 +313,8 @@ var situations = []situation{
 		},
 	},
 	{
-		name: "respawned", tries: 5, // the new one is awaited for 100 ms
-		set: play("respawn"),
+		name: "respawned",
+		set:  play("respawn"),
 		want: verdict{
 			Status: "stuck", Killed: []string{"holder"}, Still: true, Remaining: []string{another},
 			Respawned: []string{"another by supervisor"}, Reason: "respawned", Diagnosed: "held",
@@ -340,6 +327,15 @@ var situations = []situation{
 				s.Errorf("hint %q, want %q", got, hint)
 			}
 		},
+	},
+	{
+		name: "respawned_slowly", // the new one is there at once, and listens later
+		set:  play("respawn", "--warmup", "700ms"),
+		want: verdict{
+			Status: "stuck", Killed: []string{"holder"}, Still: true, Remaining: []string{another},
+			Respawned: []string{"another by supervisor"}, Reason: "respawned", Diagnosed: "held",
+		},
+		codes: "0 0 0 1",
 	},
 	{
 		name: "client_of_the_port",

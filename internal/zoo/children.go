@@ -172,13 +172,13 @@ func (s *supervisor) end() {
 
 func respawn(c *call) error {
 	term := onTerm()
-	addr := c.addr()
-	s := supervisor{start: func() (*child, error) { return c.spawn(leashed, nil, "serve", addr) }}
+	args := []string{c.addr()}
+	s := supervisor{start: func() (*child, error) { return c.spawn(leashed, nil, "serve", args...) }}
 	ch, err := s.add()
 	if err != nil {
 		return err
 	}
-	addr = ch.Addr
+	args = []string{"--warmup=" + c.warmup.String(), ch.Addr}
 	r := ch.ready
 	r.Supervisor = os.Getpid()
 	if err := c.announce(r); err != nil {

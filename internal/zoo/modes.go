@@ -22,7 +22,7 @@ const everyFlag = "life leash port-file"
 // modes is a function, since the modes that start others look them up.
 func modes() []mode {
 	return []mode{
-		{"serve", "mptcp http v6only same-port reuseport", "listens on every ADDR", serve},
+		{"serve", "mptcp http v6only same-port reuseport warmup", "listens on every ADDR", serve},
 		{"udp", "", "has UDP sockets bound to every ADDR", udp},
 		{"both", "", "has TCP and UDP on one port number", both},
 		{"ignore-term", "mptcp http", "serves, and ignores SIGTERM, SIGINT and SIGHUP", ignoreTerm},
@@ -33,7 +33,7 @@ func modes() []mode {
 		{"reuseport", "n parent-holds", "3 processes with own SO_REUSEPORT sockets on one port", reuseport},
 		{"prefork", "n stubborn orphan-on-kill", "a master listens, 3 workers inherit the socket and are replaced when they die", prefork},
 		{"orphan", "", "a child inherits the socket, its parent prints the line and exits 0", orphan},
-		{"respawn", "", "a supervisor, which holds nothing, starts its server again on the same port when it dies", respawn},
+		{"respawn", "warmup", "a supervisor, which holds nothing, starts its server again on the same port when it dies", respawn},
 		{"client", "local-port", "has an outgoing connection to ADDR, or to a peer of its own", client},
 		{"timewait", "stay", "leaves the port in TIME_WAIT and exits 0", timeWait},
 		{"bound", "", "has bound the port without SO_REUSEADDR, and does not listen", bound},
@@ -96,7 +96,7 @@ type call struct {
 	stdout io.Writer
 	over   time.Time
 
-	life, lasting                                                 time.Duration
+	life, lasting, warmup                                         time.Duration
 	n, localPort, idleFDs, argvBytes, pid                         int
 	bytes                                                         int64
 	portFile, markFile, exe                                       string
@@ -117,6 +117,7 @@ func (c *call) flagSet() *flag.FlagSet {
 	f.DurationVar(&c.life, "life", 2*time.Minute, "end after this `time`, whatever happens")
 	f.BoolVar(&c.leash, "leash", false, "end when stdin does")
 	f.StringVar(&c.portFile, "port-file", "", "write the port to this `file`")
+	f.DurationVar(&c.warmup, "warmup", 0, "how `long` a server takes before it listens; with respawn, each but the first")
 	f.DurationVar(&c.lasting, "for", 0, "how `long`, if not as the mode says")
 	f.StringVar(&c.markFile, "mark", "", "write the mode's word to this `file` when its clean-up is done")
 	f.IntVar(&c.n, "n", 0, "how `many`, if not as the mode says")

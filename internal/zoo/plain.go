@@ -12,6 +12,7 @@ import (
 )
 
 func serve(c *call) error {
+	time.Sleep(c.warmup)
 	r, err := c.serveAll()
 	if err != nil {
 		return err

@@ -139,7 +139,8 @@ type holder struct {
 	detail  string
 	hint    string
 	tookMS  int64
-	ppid    int // as pidcheck saw it; 0: unknown
+	ppid    int              // as pidcheck saw it; 0: unknown
+	managed *manager.Manager // what manages it, as pidcheck saw it
 }
 
 // open returns the case of q, which is a new one unless it has come up.
@@ -192,6 +193,9 @@ func parse(r jsonl.Record) (holder, error) {
 				return h, err
 			}
 			h.ppid = int(ppid)
+		}
+		if h.managed, err = pidcheck.ManagedBy(r); err != nil {
+			return h, err
 		}
 		state, err := checked.Text("state")
 		if err != nil {

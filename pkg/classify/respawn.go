@@ -15,15 +15,17 @@ import (
 	"github.com/killport/killport/pkg/process"
 )
 
-// watchTime is how long a port is watched after its holder ended, if there may
-// be a supervisor: these start a new holder within milliseconds, on Windows
-// within some hundred.
-func watchTime() time.Duration {
-	if runtime.GOOS == "windows" {
-		return 400 * time.Millisecond
-	}
-	return 100 * time.Millisecond
-}
+// How long a port is watched after its holder ended, if somebody may start it
+// again. What does so starts a process at once, as a rule; one that has a rule
+// for it may wait before (RestartSec= of systemd is 100 ms unless set). Once there
+// is a new process, it may take a while to listen.
+const (
+	startTime  = 100 * time.Millisecond
+	slowStart  = 400 * time.Millisecond // on Windows
+	ruledStart = 1500 * time.Millisecond
+	listenTime = 3 * time.Second
+	youth      = 2 * time.Second // the time of a start is in whole seconds (proc_stat(5), btime)
+)
 
 // lastLook lists who listens now on the ports of all cases. If a holder has
 // ended and somebody may start it again, its port is watched for a while, so
@@ -36,21 +38,70 @@ func (c *cases) lastLook(ctx context.Context) ([]listeners.Listener, error) {
 	for _, known := range c.inOrder {
 		queries = append(queries, known.query)
 	}
-	end := time.Now()
-	if slices.ContainsFunc(c.inOrder, (*portCase).maySpawn) {
-		end = end.Add(watchTime())
-	}
+	w := c.watch()
 	for pause := time.Millisecond; ; pause = min(2*pause, 10*time.Millisecond) {
 		now, err := listeners.List(context.WithoutCancel(ctx), queries...) // an interrupted run has a verdict too
-		if err != nil || !time.Now().Before(end) || c.allTaken(now) {
+		if err != nil || ctx.Err() != nil || c.allTaken(now) || !w.goesOn() {
 			return now, err
 		}
 		select {
 		case <-time.After(pause):
 		case <-ctx.Done():
-			end = time.Now()
 		}
 	}
+}
+
+// watch is for how long a new holder is waited for.
+type watch struct {
+	until   time.Time // in any case
+	newborn time.Time // if a process has been born since
+	since   time.Time
+	parents []int        // whose child it would be
+	ended   map[int]bool // which may not have been reaped
+}
+
+func (c *cases) watch() watch {
+	now := time.Now()
+	w := watch{until: now, newborn: now.Add(listenTime), since: now.Add(-youth), ended: map[int]bool{}}
+	for _, p := range c.inOrder {
+		for _, h := range p.holders {
+			if h.maySpawn() {
+				w.expect(h, now)
+			}
+		}
+	}
+	return w
+}
+
+func (w *watch) expect(h holder, now time.Time) {
+	w.ended[h.PID] = true
+	wait := startTime
+	switch {
+	case h.restarts():
+		wait = ruledStart
+	case runtime.GOOS == "windows":
+		wait = slowStart
+	}
+	if end := now.Add(wait); end.After(w.until) {
+		w.until = end
+	}
+	if asked := now.Add(-youth - time.Duration(h.tookMS)*time.Millisecond); asked.Before(w.since) {
+		w.since = asked
+	}
+	if h.ppid > 1 || h.restarts() { // PID 1 has all orphans
+		w.parents = append(w.parents, h.ppid)
+	}
+	if by := h.supervisor(); by > 1 && by != h.ppid {
+		w.parents = append(w.parents, by)
+	}
+}
+
+func (w watch) goesOn() bool {
+	now := time.Now()
+	return now.Before(w.until) || now.Before(w.newborn) && slices.ContainsFunc(w.parents, func(pid int) bool {
+		born, _ := process.Kin(pid, w.since)
+		return slices.ContainsFunc(born, func(pid int) bool { return !w.ended[pid] })
+	})
 }
 
 // allTaken reports whether each port that is worth watching is listened on.
@@ -63,41 +114,64 @@ func (c *cases) allTaken(now []listeners.Listener) bool {
 // maySpawn reports whether a holder has ended that had another parent than the
 // shell, or whatever, that runs us.
 func (c *portCase) maySpawn() bool {
-	for _, h := range c.holders {
-		if !h.outcome.Ended() {
-			continue
-		}
-		if ours, err := process.IsAncestor(h.ppid); err != nil || !ours || h.ppid == 1 {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(c.holders, holder.maySpawn)
 }
 
-// respawned returns those who listen now, on a new socket, and have the same
-// parent as a holder that ended.
-func (c *portCase) respawned(now []listeners.Listener) []Respawn {
-	ended := map[int]bool{}
-	for _, h := range c.holders {
-		if h.outcome.Ended() && h.ppid != 0 {
-			ended[h.ppid] = true
-		}
+func (h holder) maySpawn() bool {
+	if !h.outcome.Ended() {
+		return false
 	}
+	ours, err := process.IsAncestor(h.ppid)
+	return err != nil || !ours || h.ppid == 1
+}
+
+// restarts reports whether what manages it has a rule to start it again.
+func (h holder) restarts() bool { return h.managed != nil && h.managed.Restarts() }
+
+// supervisor is the PID of the process that is known to start it again; 0: none.
+func (h holder) supervisor() int {
+	if h.managed == nil {
+		return 0
+	}
+	return h.managed.PID
+}
+
+// respawned returns those who listen now, on a new socket, and were started by
+// what started, or manages, a holder that has ended.
+func (c *portCase) respawned(now []listeners.Listener) []Respawn {
 	var out []Respawn
 	for _, l := range now {
-		if l.Owner != "" {
+		if l.Owner != "" || c.listed(l) {
 			continue
 		}
-		info := inspect(l.PID)
-		if c.listed(l) || !ended[info.PPID] {
-			continue
+		if by := c.startedBy(l.PID); by != 0 {
+			out = append(out, Respawn{PID: l.PID, Name: inspect(l.PID).Name, Supervisor: Supervisor{PID: by, Name: inspect(by).Name}})
 		}
-		out = append(out, Respawn{
-			PID: l.PID, Name: info.Name,
-			Supervisor: Supervisor{PID: info.PPID, Name: inspect(info.PPID).Name},
-		})
 	}
 	return out
+}
+
+// startedBy returns the PID of the parent of an ended holder, if it is pid's
+// too, or of its supervisor, if that is an ancestor of pid: there may be a shell
+// between the two. 0: neither.
+func (c *portCase) startedBy(pid int) int {
+	parents, supervisors := map[int]bool{}, map[int]bool{}
+	for _, h := range c.holders {
+		if h.outcome.Ended() {
+			parents[h.ppid] = true
+			supervisors[h.supervisor()] = true
+		}
+	}
+	ppid := inspect(pid).PPID
+	if ppid != 0 && parents[ppid] {
+		return ppid
+	}
+	for ; ppid > 1; ppid = inspect(ppid).PPID {
+		if supervisors[ppid] {
+			return ppid
+		}
+	}
+	return 0
 }
 
 // supervised says of each respawn what manages the new holder, and how that is

@@ -156,3 +156,21 @@ func Verify(p *process.Pin, l listeners.Listener) (state State, reason string, e
 	}
 	return Alive, "", nil
 }
+
+// ManagedBy reads what this stage, or one of the user's, says of who manages
+// the holder; nil if it says nothing.
+func ManagedBy(r jsonl.Record) (*manager.Manager, error) {
+	if !r.Has(Key) {
+		return nil, nil
+	}
+	checked, err := r.Object(Key)
+	if err != nil || !checked.Has("managed_by") {
+		return nil, err
+	}
+	by, err := checked.Object("managed_by")
+	if err != nil {
+		return nil, err
+	}
+	var m manager.Manager
+	return &m, by.Decode(&m)
+}

@@ -205,29 +205,11 @@ func readAll(seq jsonl.Seq) []item {
 			it.listener, it.err = listeners.Parse(r)
 		}
 		if it.err == nil {
-			it.managed, it.err = managedBy(r)
+			it.managed, it.err = pidcheck.ManagedBy(r)
 		}
 		in = append(in, it)
 	}
 	return in
-}
-
-// managedBy reads what pidcheck, or a stage of the user's, says of who manages
-// the holder.
-func managedBy(r jsonl.Record) (*manager.Manager, error) {
-	if !r.Has(pidcheck.Key) {
-		return nil, nil
-	}
-	checked, err := r.Object(pidcheck.Key)
-	if err != nil || !checked.Has("managed_by") {
-		return nil, err
-	}
-	by, err := checked.Object("managed_by")
-	if err != nil {
-		return nil, err
-	}
-	var m manager.Manager
-	return &m, by.Decode(&m)
 }
 
 func (it item) out() (jsonl.Record, error) {

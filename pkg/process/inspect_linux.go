@@ -3,9 +3,12 @@ package process
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"path"
+	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -182,6 +185,44 @@ func all() ([]int, error) {
 		}
 	}
 	return pids, err
+}
+
+// kin goes by the lists of children, which kernels with CONFIG_PROC_CHILDREN
+// have (proc(5), /proc/PID/task/TID/children); without them there is nobody.
+func kin(pid int, since time.Time) ([]int, error) {
+	var found []Info
+	for parents := []int{pid}; len(parents) > 0; since = (time.Time{}) {
+		var born []int
+		for _, parent := range parents {
+			for _, child := range children(parent) {
+				info, err := Look(child)
+				if err == nil && info.PPID == parent && !info.Started.Before(since) {
+					found, born = append(found, info), append(born, child)
+				}
+			}
+		}
+		parents = born
+	}
+	slices.SortStableFunc(found, func(a, b Info) int { return a.Started.Compare(b.Started) })
+	pids := []int{}
+	for _, info := range found {
+		pids = append(pids, info.PID)
+	}
+	return pids, visible()
+}
+
+func children(pid int) []int {
+	var pids []int
+	lists, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid))
+	for _, list := range lists {
+		b, _ := os.ReadFile(list)
+		for word := range strings.FieldsSeq(string(b)) {
+			if child, err := strconv.Atoi(word); err == nil {
+				pids = append(pids, child)
+			}
+		}
+	}
+	return pids
 }
 
 // mayTraceAll: a capability in a user namespace of our own says nothing of the

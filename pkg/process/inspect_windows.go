@@ -152,15 +152,12 @@ func all() ([]int, error) {
 
 func mayTraceAll() bool { return windows.GetCurrentProcessToken().IsElevated() && mayDebug() }
 
-// Kin returns the living processes whose parent had the PID, as far as they
-// were born after since, and their descendants, in the order of their birth.
-// The zero time stands for any.
-func Kin(pid int, since time.Time) ([]int, error) {
+func kin(pid int, since time.Time) ([]int, error) {
 	all, err := entries()
 	if err != nil {
 		return nil, err
 	}
-	return kin(all, pid, since), nil
+	return kinAmong(all, pid, since), nil
 }
 
 func outermost() bool { return true }

@@ -190,5 +190,10 @@ func Outermost() bool { return outermost() }
 // MayTraceAll reports whether no process can hide from us (CAP_SYS_PTRACE).
 func MayTraceAll() bool { return mayTraceAll() }
 
+// Kin returns the living processes whose parent is, or on Windows was, the one
+// with the PID, as far as they were born after since, and their descendants, in
+// the order of their birth. The zero time stands for any.
+func Kin(pid int, since time.Time) ([]int, error) { return kin(pid, since) }
+
 // IsAncestor reports whether pid is our parent, or its parent, and so on.
 func IsAncestor(pid int) (bool, error) { return isAncestor(pid) }

@@ -524,3 +524,17 @@ func TestVisible(t *testing.T) {
 		t.Errorf("All = %v, %v; want %d and %d among them", pids, err, os.Getpid(), c.pid())
 	}
 }
+
+func TestKin(t *testing.T) {
+	c := start(t, nil)
+	pid := c.cmd.Process.Pid
+	if got, err := process.Kin(os.Getpid(), time.Time{}); err != nil || !slices.Contains(got, pid) {
+		t.Errorf("Kin(ourselves) = %v, %v; want %d among them", got, err, pid)
+	}
+	if got, err := process.Kin(os.Getppid(), time.Time{}); err != nil || !slices.Contains(got, pid) {
+		t.Errorf("Kin(our parent) = %v, %v; want %d among them", got, err, pid)
+	}
+	if got, err := process.Kin(os.Getpid(), time.Now().Add(time.Hour)); err != nil || len(got) > 0 {
+		t.Errorf("Kin(ourselves, since the future) = %v, %v; want none", got, err)
+	}
+}

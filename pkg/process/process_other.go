@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"syscall"
+	"time"
 )
 
 // MaxPID is the highest PID that there can be.
@@ -31,5 +32,7 @@ func visible() error                                  { return errors.ErrUnsuppo
 func all() ([]int, error)          { return nil, errors.ErrUnsupported }
 func mayTraceAll() bool            { return false }
 func isAncestor(int) (bool, error) { return false, errors.ErrUnsupported }
+
+func kin(int, time.Time) ([]int, error) { return nil, errors.ErrUnsupported }
 
 func outermost() bool { return true }

@@ -157,10 +157,10 @@ func TestKin(t *testing.T) {
 	} {
 		all[e.pid] = e
 	}
-	if got, want := kin(all, 100, fileTime(at(15))), []int{204, 208, 216}; !slices.Equal(got, want) {
+	if got, want := kinAmong(all, 100, fileTime(at(15))), []int{204, 208, 216}; !slices.Equal(got, want) {
 		t.Errorf("kin(100, since the bind) = %v; want %v", got, want)
 	}
-	if got, want := kin(all, 100, time.Time{}), []int{200, 204, 208, 216}; !slices.Equal(got, want) {
+	if got, want := kinAmong(all, 100, time.Time{}), []int{200, 204, 208, 216}; !slices.Equal(got, want) {
 		t.Errorf("kin(100) = %v; want %v", got, want)
 	}
 	for pid, want := range map[int]bool{208: true, 204: true, 100: false, 216: false, 4: false} {

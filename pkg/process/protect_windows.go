@@ -86,8 +86,8 @@ func isAncestorOf(all map[int]entry, pid, child int) bool {
 	return false
 }
 
-// kin is Kin among all processes.
-func kin(all map[int]entry, pid int, since time.Time) []int {
+// kinAmong is kin among all processes.
+func kinAmong(all map[int]entry, pid int, since time.Time) []int {
 	var found []entry
 	line := map[int]bool{}
 	byBirth := func(a, b entry) int { return cmp.Or(cmp.Compare(a.created, b.created), cmp.Compare(a.pid, b.pid)) }
