@@ -48,7 +48,13 @@ func writeImage(path, program string) error {
 // container runs zoo in one, and waits for its port.
 func (r *rig) container(port int, flags []string, addr string) (id string) {
 	r.t.Helper()
-	argv := append([]string{"docker", "run", "--detach", "--name=web"}, flags...)
+	return r.containerOf([]string{"docker"}, port, flags, addr)
+}
+
+// containerOf is the same by an engine with that command.
+func (r *rig) containerOf(engine []string, port int, flags []string, addr string) (id string) {
+	r.t.Helper()
+	argv := append(slices.Concat(engine, []string{"run", "--detach", "--name=web"}), flags...)
 	id = r.run(append(argv, "zoo", "/zoo", "serve", "--life=10m", addr)...)
 	r.eventually("the container's port is there", func() bool { return r.listens(port) })
 	return id
@@ -190,7 +196,12 @@ func TestDockerWithoutProxy(t *testing.T) {
 
 func (r *rig) running(container string) bool {
 	r.t.Helper()
-	return r.run("docker", "inspect", "--format={{.State.Running}}", container) == "true"
+	return r.runningOf([]string{"docker"}, container)
+}
+
+func (r *rig) runningOf(engine []string, container string) bool {
+	r.t.Helper()
+	return r.run(append(slices.Clone(engine), "inspect", "--format={{.State.Running}}", container)...) == "true"
 }
 
 // pidOf is the PID of the only process of that name.

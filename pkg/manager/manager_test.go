@@ -119,6 +119,24 @@ func TestProxy(t *testing.T) {
 	}
 }
 
+func TestConmon(t *testing.T) {
+	for _, test := range []struct {
+		exe, args string
+		ok        bool
+	}{
+		{"/usr/bin/conmon", "conmon --api-version 1 -c " + id + " -u " + id + " -r /usr/bin/crun", true},
+		{"/usr/bin/sleep", "conmon -c " + id, false},
+		{"/usr/bin/conmon", "conmon --version", false},
+		{"/usr/bin/conmon", "conmon -c", false},
+		{"/usr/bin/conmon", "conmon -c --all", false},
+	} {
+		got, ok := parseConmon(process.Info{Exe: test.exe, Argv: strings.Fields(test.args)})
+		if ok != test.ok || ok && got != id {
+			t.Errorf("parseConmon(%s, %q) = %q, %v; want %v", test.exe, test.args, got, ok, test.ok)
+		}
+	}
+}
+
 func TestPublication(t *testing.T) {
 	var c inspection
 	c.NetworkSettings.Ports = map[string][]binding{
