@@ -14,14 +14,19 @@ import (
 // bootDocker starts an engine that has one image, zoo.
 func bootDocker(t *testing.T, flags ...string) *rig {
 	t.Helper()
-	image := filepath.Join(programs, "zoo.tar")
-	if err := writeImage(image, filepath.Join(programs, "zoo")); err != nil {
-		t.Fatal(err)
-	}
+	writeZoo(t)
 	r := boot(t, []string{"dockerd", "docker", "containerd", "iptables"}, "docker.sh", flags...)
 	r.eventually("the engine answers", func() bool { return r.command("docker", "version").Run() == nil })
 	r.run("docker", "import", "/run/rig/zoo.tar", "zoo")
 	return r
+}
+
+// writeZoo writes the image zoo to where those in the rig can import it.
+func writeZoo(t *testing.T) {
+	t.Helper()
+	if err := writeImage(filepath.Join(programs, "zoo.tar"), filepath.Join(programs, "zoo")); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // writeImage writes an image of one program: no registry is needed.

@@ -1,8 +1,8 @@
 package rig
 
 import (
-	"path/filepath"
 	"slices"
+	"strconv"
 	"testing"
 )
 
@@ -14,11 +14,8 @@ var asNobody = []string{
 // bootPodman gives a podman that has one image, zoo, to root and to nobody.
 func bootPodman(t *testing.T) *rig {
 	t.Helper()
-	image := filepath.Join(programs, "zoo.tar")
-	if err := writeImage(image, filepath.Join(programs, "zoo")); err != nil {
-		t.Fatal(err)
-	}
-	r := boot(t, []string{"podman", "conmon", "iptables", "slirp4netns"}, "podman.sh")
+	writeZoo(t)
+	r := boot(t, []string{"podman", "crun", "iptables", "slirp4netns"}, "podman.sh")
 	r.eventually("it has booted", func() bool { return r.command("test", "-e", "/run/booted").Run() == nil })
 	r.run("podman", "import", "/run/rig/zoo.tar", "zoo")
 	r.run(append(slices.Clone(asNobody), "podman", "import", "/run/rig/zoo.tar", "zoo")...)
@@ -84,4 +81,41 @@ func TestPodman(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A service that runs a container starts it again: the service is stopped.
+func TestPodmanOfSystemd(t *testing.T) {
+	need(t, "podman", "crun", "iptables", "dbus-daemon")
+	writeZoo(t)
+	r := bootSystemd(t)
+	r.run("systemctl", "start", "dbus.service") // without it podman makes no cgroups
+	r.run("podman", "import", "/run/rig/zoo.tar", "zoo")
+
+	for unit, port := range map[string]int{"generated.service": 18115, "quadlet.service": 18116, "attached.service": 18117} {
+		t.Run(unit, func(t *testing.T) {
+			in := &rig{t: t, init: r.init, log: r.log}
+			in.start(unit, port)
+			in.eventually("the container runs", func() bool { return in.run("podman", "ps", "--quiet") != "" })
+			res := in.killport(nil, strconv.Itoa(port))
+			in.freed(res, strconv.Itoa(port))
+			if !slices.Equal(res.port.Stopped, []string{"unit " + unit}) {
+				t.Errorf("stopped %q", res.port.Stopped)
+			}
+			if got := in.property(unit, "ActiveState"); got != "inactive" && got != "failed" {
+				t.Errorf("the service is %s", got)
+			}
+			if got := in.run("podman", "ps", "--quiet"); got != "" {
+				t.Errorf("containers run: %s", got)
+			}
+		})
+	}
+	t.Run("no service", func(t *testing.T) {
+		in := &rig{t: t, init: r.init, log: r.log}
+		in.containerOf([]string{"podman"}, 18080, []string{"--publish=18080:8000"}, "0.0.0.0:8000")
+		res := in.killport(nil, "18080")
+		in.freed(res, "18080")
+		if !slices.Equal(res.port.Stopped, []string{"container web (podman)"}) {
+			t.Errorf("stopped %q", res.port.Stopped)
+		}
+	})
 }

@@ -58,11 +58,7 @@ func boot(t *testing.T, needs []string, script string, args ...string) *rig {
 	if os.Geteuid() != 0 {
 		t.Skip("takes root")
 	}
-	for _, name := range append(needs, "unshare", "nsenter", "ip", "setpriv") {
-		if _, err := exec.LookPath(name); err != nil {
-			t.Skip(err)
-		}
-	}
+	need(t, append(needs, "unshare", "nsenter", "ip", "setpriv")...)
 	name := fmt.Sprintf("killport-rig-%d-%s", os.Getpid(), strings.TrimSuffix(script, ".sh"))
 	cmd := exec.Command("sh", append([]string{"testdata/enter.sh", name, "testdata/" + script, programs}, args...)...)
 	r := &rig{t: t, log: new(bytes.Buffer)}
@@ -86,6 +82,16 @@ func boot(t *testing.T, needs []string, script string, args ...string) *rig {
 		return r.init != 0 && !sameNamespace(r.init, "mnt") && err == nil
 	})
 	return r
+}
+
+// need skips a test that needs a program which is not here.
+func need(t *testing.T, programs ...string) {
+	t.Helper()
+	for _, name := range programs {
+		if _, err := exec.LookPath(name); err != nil {
+			t.Skip(err)
+		}
+	}
 }
 
 // onlyChild is the PID of a process' child; 0 if there is none.

@@ -3,7 +3,6 @@ package rig
 import (
 	"errors"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -173,9 +172,7 @@ func TestSystemd(t *testing.T) {
 // Where there is D-Bus, everybody may ask systemd, and nearly nobody may have it
 // stop anything.
 func TestSystemdOfOrdinaryUser(t *testing.T) {
-	if _, err := exec.LookPath("dbus-daemon"); err != nil {
-		t.Skip(err)
-	}
+	need(t, "dbus-daemon")
 	r := bootSystemd(t)
 	r.run("systemctl", "start", "dbus.service")
 	nobody := []string{"setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups"}

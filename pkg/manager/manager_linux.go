@@ -98,7 +98,7 @@ func monitored(ctx context.Context, line []ancestor) *Manager {
 		}
 		groups, _ := readCgroups(strconv.Itoa(a.PID))
 		if m := serviceOf(ctx, groups, line[i:]); m != nil {
-			return m // whose main process it is ("podman generate systemd", quadlets): it would start the container again
+			return m // which would start the container again: "podman generate systemd", quadlets
 		}
 		m, inspected := engineOf(podman, owner(a.PID)).byID(ctx, id)
 		if inspected != nil && inspected.State.ConmonPID != a.PID {
@@ -273,7 +273,24 @@ func serviceOf(ctx context.Context, groups cgroups, line []ancestor) *Manager {
 	if group == "" || groups.systemd != group && !strings.HasPrefix(groups.systemd, group+"/") {
 		return nil // the unit of another systemd than ours
 	}
-	return b.service(all[0], stands(line, all[0].number("MainPID"), all[0].number("ControlPID")))
+	mainPID := all[0].number("MainPID")
+	as := stands(line, mainPID, all[0].number("ControlPID"))
+	if as == stray && attached(line[0].Info, mainPID) {
+		as = leader
+	}
+	return b.service(all[0], as)
+}
+
+// attached reports whether a conmon is there for the main process of its
+// service, a "podman run" that ends with the container: systemd would start
+// both again. podman leaves conmon in the cgroup of a service.
+func attached(holder process.Info, mainPID int) bool {
+	if _, ok := parseConmon(holder); !ok {
+		return false
+	}
+	client, err := process.Look(mainPID)
+	return err == nil && client.Program() == podman &&
+		slices.ContainsFunc(client.Argv, func(arg string) bool { return arg == "run" || arg == "start" })
 }
 
 // stands finds the main process in a line. A worker has no terminal, and is in

@@ -25,6 +25,7 @@ func TestContainerOfCgroup(t *testing.T) {
 		{"docker under a parent of the user's", "0::/mine/" + id + "\n", ""},
 		{"podman", "0::/machine.slice/libpod-" + id + ".scope/container\n", "podman"},
 		{"podman's conmon, which has the published ports", "0::/machine.slice/libpod-conmon-" + id + ".scope\n", "podman"},
+		{"podman, in a service", "0::/system.slice/web.service/libpod-payload-" + id + "\n", "podman"},
 		{"podman, own cgroups", "0::/libpod_parent/libpod-" + id + "\n", "podman"},
 		{"nerdctl", "0::/system.slice/nerdctl-" + id + ".scope\n", "nerdctl"},
 		{"nerdctl, own cgroups", "0::/default/" + id + "\n", ""},
