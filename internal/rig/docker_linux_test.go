@@ -2,6 +2,7 @@ package rig
 
 import (
 	"archive/tar"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -132,10 +133,8 @@ func TestDockerStopsOnce(t *testing.T) {
 	if res.exit != 0 || strings.Count(res.output, `"status":"cleaned"`) != 2 {
 		t.Fatalf("exit %d: %s", res.exit, res.output)
 	}
-	until := strconv.FormatInt(time.Now().Unix()+1, 10)
-	got := r.run("docker", "events", "--since=10m", "--until="+until, "--filter=event=kill", "--format={{.Action}}")
-	if strings.Count(got, "kill") != 1 {
-		t.Errorf("the container was signalled so often: %q", got)
+	if got := r.kills(); got != 1 {
+		t.Errorf("%d signals", got)
 	}
 }
 
@@ -174,16 +173,35 @@ func TestDockerOfOrdinaryUser(t *testing.T) {
 	}
 }
 
-// Interrupted, we send nothing more, and say what was asked for.
+// Ctrl-C is for all in the foreground of a terminal. We say what was asked for,
+// and the engine goes on with it.
 func TestDockerInterrupted(t *testing.T) {
 	r := bootDocker(t)
 	r.run("docker", "run", "--detach", "--name=web", "--publish=127.0.0.1:18080:8000", "zoo", "/zoo", "ignore-term", "--life=10m", "0.0.0.0:8000")
 	r.eventually("the port is there", func() bool { return r.listens(18080) })
-	res := r.killport([]string{"timeout", "--preserve-status", "--signal=INT", "1"}, "--grace=30s", "18080")
-	if res.exit != 130 || res.port.Status != "partial" || res.port.Reason != "interrupted" {
+	ctrlC := func() {
+		r.eventually("the engine stops the container", func() bool { return r.kills() == 1 })
+		r.run("kill", "-INT", "--", "-"+strconv.Itoa(r.pidOf("killport")))
+	}
+	res := r.killportWhile(ctrlC, []string{"setsid", "--wait"}, "--grace=3s", "18080")
+	if res.exit != 130 || res.port.Status != "partial" || res.port.Reason != "interrupted" || !strings.Contains(res.port.Hint, "container web (docker) was asked to stop") {
 		t.Errorf("exit %d: %s", res.exit, res.output)
 	}
-	r.run("docker", "kill", "web")
+	if !r.running("web") {
+		t.Error("the container does not run: it was not the engine that waited")
+	}
+	r.eventually("the engine has stopped the container", func() bool { return !r.listens(18080) })
+	if got := r.kills(); got != 2 { // SIGTERM, SIGKILL
+		t.Errorf("%d signals", got)
+	}
+}
+
+// kills is how many signals the engine has sent to containers.
+func (r *rig) kills() int {
+	r.t.Helper()
+	now := time.Now()
+	until := fmt.Sprintf("%d.%09d", now.Unix(), now.Nanosecond())
+	return strings.Count(r.run("docker", "events", "--since=10m", "--until="+until, "--filter=event=kill", "--format={{.Action}}"), "kill")
 }
 
 func TestDockerWithoutProxy(t *testing.T) {
