@@ -8,7 +8,7 @@ import (
 
 // asNobody is the beginning of a command that runs as nobody does it from a login.
 var asNobody = []string{
-	"setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "env", "--chdir=/", "HOME=/run/nobody", "XDG_RUNTIME_DIR=/run/user/65534",
+	"setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--reset-env", "env", "--chdir=/", "XDG_RUNTIME_DIR=/run/user/65534",
 }
 
 // bootPodman gives a podman that has one image, zoo, to root and to nobody.

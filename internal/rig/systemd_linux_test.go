@@ -237,7 +237,7 @@ func TestSystemdOfUser(t *testing.T) {
 func TestSystemdOfAnotherUser(t *testing.T) {
 	r := bootSystemd(t)
 	r.run("systemctl", "start", "user@65534.service")
-	as := []string{"setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "env", "XDG_RUNTIME_DIR=/run/user/65534"}
+	as := []string{"setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--reset-env", "env", "XDG_RUNTIME_DIR=/run/user/65534"}
 	r.run(append(slices.Clone(as), "systemctl", "--user", "start", "theirs.service")...)
 	r.eventually("theirs.service listens", func() bool { return r.listens(18114) })
 	if dry := r.killport(nil, "--dry-run", "18114"); len(dry.holders) != 1 || !slices.Equal(dry.holders[0].Done.Stop, append(as, "systemctl", "--user", "stop", "theirs.service")) {

@@ -124,13 +124,14 @@ func ourContainers() (ids []string) {
 }
 
 // engineOf is the engine of that name that a user has: rootless ones are each
-// user's own. Root asks as that user, from a folder that the user may enter.
+// user's own. Root asks as that user, from a folder that the user may enter:
+// what the user's configuration makes of the command is the user's doing.
 func engineOf(name string, uid uint32) engine {
 	known, err := user.LookupId(strconv.FormatUint(uint64(uid), 10))
 	if uid == 0 || os.Geteuid() != 0 || err != nil {
 		return engine{name: name}
 	}
-	as := append(setUser(known.Uid, known.Gid), "env", "--chdir=/", "HOME="+known.HomeDir, "XDG_RUNTIME_DIR=/run/user/"+known.Uid)
+	as := append(setUser(known.Uid, known.Gid), "env", "--chdir=/", "XDG_RUNTIME_DIR=/run/user/"+known.Uid)
 	return engine{name: name, as: as}
 }
 

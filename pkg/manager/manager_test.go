@@ -281,7 +281,7 @@ func TestAsUser(t *testing.T) {
 	}{
 		{1000, 1000, "/run/user/1000", ""},
 		{1000, 1000, "", "env XDG_RUNTIME_DIR=/run/user/1000"},
-		{1000, 0, "/run/user/0", "setpriv --reuid=1000 --regid=100 --clear-groups env XDG_RUNTIME_DIR=/run/user/1000"},
+		{1000, 0, "/run/user/0", "setpriv --reuid=1000 --regid=100 --clear-groups --reset-env env XDG_RUNTIME_DIR=/run/user/1000"},
 		{0, 0, "/run/user/0", ""},
 	} {
 		if got := strings.Join(asUser(test.uid, test.euid, test.dir, gid), " "); got != test.want {

@@ -119,9 +119,10 @@ func asUser(uid, euid int, runtimeDir string, gid func() string) []string {
 	return nil
 }
 
-// setUser is the beginning of a command that runs as another user.
+// setUser is the beginning of a command that runs as another user, who could
+// read our environment in /proc otherwise, and gets one of its own (setpriv(1)).
 func setUser(uid, gid string) []string {
-	return []string{"setpriv", "--reuid=" + uid, "--regid=" + gid, "--clear-groups"}
+	return []string{"setpriv", "--reuid=" + uid, "--regid=" + gid, "--clear-groups", "--reset-env"}
 }
 
 // show asks about units; the names may be patterns.
