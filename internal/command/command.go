@@ -39,6 +39,7 @@ func Run(ctx context.Context, argv ...string) ([]byte, error) {
 	stdout, stderr := bounded{limit: maxOutput}, bounded{limit: maxWords}
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	cmd.WaitDelay = time.Second // a child of its own may keep the pipes
+	alone(cmd)
 	err := cmd.Run()
 	switch {
 	case err == nil && stdout.full:

@@ -2,6 +2,7 @@ package rig
 
 import (
 	"archive/tar"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -14,14 +15,19 @@ import (
 // bootDocker starts an engine that has one image, zoo.
 func bootDocker(t *testing.T, flags ...string) *rig {
 	t.Helper()
-	image := filepath.Join(programs, "zoo.tar")
-	if err := writeImage(image, filepath.Join(programs, "zoo")); err != nil {
-		t.Fatal(err)
-	}
+	writeZoo(t)
 	r := boot(t, []string{"dockerd", "docker", "containerd", "iptables"}, "docker.sh", flags...)
 	r.eventually("the engine answers", func() bool { return r.command("docker", "version").Run() == nil })
 	r.run("docker", "import", "/run/rig/zoo.tar", "zoo")
 	return r
+}
+
+// writeZoo writes the image zoo to where those in the rig can import it.
+func writeZoo(t *testing.T) {
+	t.Helper()
+	if err := writeImage(filepath.Join(programs, "zoo.tar"), filepath.Join(programs, "zoo")); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // writeImage writes an image of one program: no registry is needed.
@@ -48,7 +54,13 @@ func writeImage(path, program string) error {
 // container runs zoo in one, and waits for its port.
 func (r *rig) container(port int, flags []string, addr string) (id string) {
 	r.t.Helper()
-	argv := append([]string{"docker", "run", "--detach", "--name=web"}, flags...)
+	return r.containerOf([]string{"docker"}, port, flags, addr)
+}
+
+// containerOf is the same by an engine with that command.
+func (r *rig) containerOf(engine []string, port int, flags []string, addr string) (id string) {
+	r.t.Helper()
+	argv := append(slices.Concat(engine, []string{"run", "--detach", "--name=web"}), flags...)
 	id = r.run(append(argv, "zoo", "/zoo", "serve", "--life=10m", addr)...)
 	r.eventually("the container's port is there", func() bool { return r.listens(port) })
 	return id
@@ -121,10 +133,8 @@ func TestDockerStopsOnce(t *testing.T) {
 	if res.exit != 0 || strings.Count(res.output, `"status":"cleaned"`) != 2 {
 		t.Fatalf("exit %d: %s", res.exit, res.output)
 	}
-	until := strconv.FormatInt(time.Now().Unix()+1, 10)
-	got := r.run("docker", "events", "--since=10m", "--until="+until, "--filter=event=kill", "--format={{.Action}}")
-	if strings.Count(got, "kill") != 1 {
-		t.Errorf("the container was signalled so often: %q", got)
+	if got := r.kills(); got != 1 {
+		t.Errorf("%d signals", got)
 	}
 }
 
@@ -163,16 +173,35 @@ func TestDockerOfOrdinaryUser(t *testing.T) {
 	}
 }
 
-// Interrupted, we send nothing more, and say what was asked for.
+// Ctrl-C is for all in the foreground of a terminal. We say what was asked for,
+// and the engine goes on with it.
 func TestDockerInterrupted(t *testing.T) {
 	r := bootDocker(t)
 	r.run("docker", "run", "--detach", "--name=web", "--publish=127.0.0.1:18080:8000", "zoo", "/zoo", "ignore-term", "--life=10m", "0.0.0.0:8000")
 	r.eventually("the port is there", func() bool { return r.listens(18080) })
-	res := r.killport([]string{"timeout", "--preserve-status", "--signal=INT", "1"}, "--grace=30s", "18080")
-	if res.exit != 130 || res.port.Status != "partial" || res.port.Reason != "interrupted" {
+	ctrlC := func() {
+		r.eventually("the engine stops the container", func() bool { return r.kills() == 1 })
+		r.run("kill", "-INT", "--", "-"+strconv.Itoa(r.pidOf("killport")))
+	}
+	res := r.killportWhile(ctrlC, []string{"setsid", "--wait"}, "--grace=3s", "18080")
+	if res.exit != 130 || res.port.Status != "partial" || res.port.Reason != "interrupted" || !strings.Contains(res.port.Hint, "container web (docker) was asked to stop") {
 		t.Errorf("exit %d: %s", res.exit, res.output)
 	}
-	r.run("docker", "kill", "web")
+	if !r.running("web") {
+		t.Error("the container does not run: it was not the engine that waited")
+	}
+	r.eventually("the engine has stopped the container", func() bool { return !r.listens(18080) })
+	if got := r.kills(); got != 2 { // SIGTERM, SIGKILL
+		t.Errorf("%d signals", got)
+	}
+}
+
+// kills is how many signals the engine has sent to containers.
+func (r *rig) kills() int {
+	r.t.Helper()
+	now := time.Now()
+	until := fmt.Sprintf("%d.%09d", now.Unix(), now.Nanosecond())
+	return strings.Count(r.run("docker", "events", "--since=10m", "--until="+until, "--filter=event=kill", "--format={{.Action}}"), "kill")
 }
 
 func TestDockerWithoutProxy(t *testing.T) {
@@ -190,7 +219,12 @@ func TestDockerWithoutProxy(t *testing.T) {
 
 func (r *rig) running(container string) bool {
 	r.t.Helper()
-	return r.run("docker", "inspect", "--format={{.State.Running}}", container) == "true"
+	return r.runningOf([]string{"docker"}, container)
+}
+
+func (r *rig) runningOf(engine []string, container string) bool {
+	r.t.Helper()
+	return r.run(append(slices.Clone(engine), "inspect", "--format={{.State.Running}}", container)...) == "true"
 }
 
 // pidOf is the PID of the only process of that name.

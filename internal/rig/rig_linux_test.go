@@ -58,11 +58,7 @@ func boot(t *testing.T, needs []string, script string, args ...string) *rig {
 	if os.Geteuid() != 0 {
 		t.Skip("takes root")
 	}
-	for _, name := range append(needs, "unshare", "nsenter", "ip", "setpriv") {
-		if _, err := exec.LookPath(name); err != nil {
-			t.Skip(err)
-		}
-	}
+	need(t, append(needs, "unshare", "nsenter", "ip", "setpriv")...)
 	name := fmt.Sprintf("killport-rig-%d-%s", os.Getpid(), strings.TrimSuffix(script, ".sh"))
 	cmd := exec.Command("sh", append([]string{"testdata/enter.sh", name, "testdata/" + script, programs}, args...)...)
 	r := &rig{t: t, log: new(bytes.Buffer)}
@@ -86,6 +82,16 @@ func boot(t *testing.T, needs []string, script string, args ...string) *rig {
 		return r.init != 0 && !sameNamespace(r.init, "mnt") && err == nil
 	})
 	return r
+}
+
+// need skips a test that needs a program which is not here.
+func need(t *testing.T, programs ...string) {
+	t.Helper()
+	for _, name := range programs {
+		if _, err := exec.LookPath(name); err != nil {
+			t.Skip(err)
+		}
+	}
 }
 
 // onlyChild is the PID of a process' child; 0 if there is none.
@@ -196,11 +202,21 @@ type manager struct {
 // killport runs it inside; as is put before it.
 func (r *rig) killport(as []string, args ...string) result {
 	r.t.Helper()
+	return r.killportWhile(func() {}, as, args...)
+}
+
+// killportWhile does something while killport runs.
+func (r *rig) killportWhile(something func(), as []string, args ...string) result {
+	r.t.Helper()
 	cmd := r.command(append(append(slices.Clone(as), "/run/rig/killport", "--json"), args...)...)
-	var stderr bytes.Buffer
-	cmd.Stderr = &stderr
-	out, err := cmd.Output()
-	res := result{output: string(out) + stderr.String()}
+	var stdout, stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	if err := cmd.Start(); err != nil {
+		r.t.Fatal(err)
+	}
+	something()
+	err := cmd.Wait()
+	res := result{output: stdout.String() + stderr.String()}
 	if exit, ok := err.(*exec.ExitError); ok {
 		res.exit = exit.ExitCode()
 	} else if err != nil {
@@ -210,7 +226,7 @@ func (r *rig) killport(as []string, args ...string) result {
 	if slices.Contains(args, "--dry-run") {
 		kind = "pkill2"
 	}
-	for line := range bytes.Lines(out) {
+	for line := range bytes.Lines(stdout.Bytes()) {
 		schematest.Validate(r.t, kind, line)
 		var h holder
 		if err := errors.Join(json.Unmarshal(line, &res.port), json.Unmarshal(line, &h)); err != nil {

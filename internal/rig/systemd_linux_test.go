@@ -169,6 +169,50 @@ func TestSystemd(t *testing.T) {
 	})
 }
 
+// Where there is D-Bus, everybody may ask systemd, and nearly nobody may have it
+// stop anything.
+func TestSystemdOfOrdinaryUser(t *testing.T) {
+	need(t, "dbus-daemon")
+	r := bootSystemd(t)
+	r.run("systemctl", "start", "dbus.service")
+	nobody := []string{"setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups"}
+
+	t.Run("socket", func(t *testing.T) {
+		in := &rig{t: t, init: r.init, log: r.log}
+		in.start("lazy.socket", 18103)
+		const remedy = "sudo systemctl stop lazy.socket"
+		dry := in.killport(nobody, "--dry-run", "18103")
+		if len(dry.holders) != 1 || dry.holders[0].Done.Outcome != "would_refuse" || !strings.Contains(dry.holders[0].Done.Hint, remedy) {
+			t.Errorf("dry run: %s", dry.output)
+		}
+		res := in.killport(nobody, "18103")
+		if res.exit != 1 || res.port.Reason != "hidden" || !strings.Contains(res.port.Hint, remedy) {
+			t.Errorf("no true refusal: exit %d, %s", res.exit, res.output)
+		}
+		f := in.portdiag(nobody, "18103").finding(t, "socket_unit")
+		if f.Evidence["name"] != "lazy.socket" || f.Remedy == nil || strings.Join(f.Remedy.Command, " ") != remedy {
+			t.Errorf("portdiag says %+v", f)
+		}
+		if got := in.property("lazy.socket", "ActiveState"); got != "active" {
+			t.Errorf("the socket is %s", got)
+		}
+		// Root as a container has it may not see PID 1's sockets, and may stop its units.
+		in.freed(in.killport([]string{"setpriv", "--bounding-set=-sys_ptrace", "--inh-caps=-sys_ptrace"}, "18103"), "18103")
+	})
+	t.Run("service", func(t *testing.T) {
+		in := &rig{t: t, init: r.init, log: r.log}
+		in.start("nobody.service", 18107)
+		before := in.property("nobody.service", "MainPID")
+		res := in.killport(nobody, "18107")
+		if res.exit != 1 || res.port.Status != "partial" || res.port.Reason != "managed" || !strings.Contains(res.port.Hint, "sudo killport 18107") {
+			t.Errorf("no true refusal: exit %d, %s", res.exit, res.output)
+		}
+		if after := in.property("nobody.service", "MainPID"); after != before {
+			t.Errorf("the service was touched: main PID %s, then %s", before, after)
+		}
+	})
+}
+
 func TestSystemdOfUser(t *testing.T) {
 	r := bootSystemd(t)
 	r.run("systemctl", "start", "user@0.service")
@@ -193,7 +237,7 @@ func TestSystemdOfUser(t *testing.T) {
 func TestSystemdOfAnotherUser(t *testing.T) {
 	r := bootSystemd(t)
 	r.run("systemctl", "start", "user@65534.service")
-	as := []string{"setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "env", "XDG_RUNTIME_DIR=/run/user/65534"}
+	as := []string{"setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--reset-env", "env", "XDG_RUNTIME_DIR=/run/user/65534"}
 	r.run(append(slices.Clone(as), "systemctl", "--user", "start", "theirs.service")...)
 	r.eventually("theirs.service listens", func() bool { return r.listens(18114) })
 	if dry := r.killport(nil, "--dry-run", "18114"); len(dry.holders) != 1 || !slices.Equal(dry.holders[0].Done.Stop, append(as, "systemctl", "--user", "stop", "theirs.service")) {

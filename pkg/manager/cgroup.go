@@ -72,6 +72,7 @@ func (c cgroups) container(ours cgroups) (container, bool) {
 var prefixes = []struct{ prefix, engine string }{
 	{"docker-", "docker"},
 	{"libpod-conmon-", "podman"},
+	{"libpod-payload-", "podman"}, // --cgroups=split
 	{"libpod-", "podman"},
 	{"nerdctl-", "nerdctl"},
 	{"cri-containerd-", "kubernetes"},

@@ -17,18 +17,26 @@ import (
 	"github.com/killport/killport/pkg/process"
 )
 
-// engine is a container engine by the name of its command, which knows where
-// the engine is: contexts, DOCKER_HOST, configuration files.
-type engine string
-
+// The engines, by the names of their commands.
 const (
-	docker  engine = "docker"
-	podman  engine = "podman"
-	nerdctl engine = "nerdctl"
+	docker  = "docker"
+	podman  = "podman"
+	nerdctl = "nerdctl"
 )
 
+// engine is a container engine. Its command knows where the engine is:
+// contexts, DOCKER_HOST, configuration files, all of which are a user's.
+type engine struct {
+	name string
+	as   []string // the beginning of a command that runs as the user whose engine it is
+}
+
+func (e engine) argv(args ...string) []string {
+	return append(append(slices.Clone(e.as), e.name), args...)
+}
+
 // fronts are the programs that listen on behalf of containers.
-var fronts = map[string]engine{
+var fronts = map[string]string{
 	"docker-proxy":       docker,
 	"dockerd":            docker, // with the userland proxy off
 	"com.docker.backend": docker, // Docker Desktop
@@ -44,7 +52,7 @@ var fronts = map[string]engine{
 }
 
 // front is the engine on whose behalf the process listens, or "".
-func front(info process.Info) engine {
+func front(info process.Info) string {
 	name := info.Program()
 	if name == "rootlesskit" { // runs dockerd-rootless.sh, or containerd-rootless.sh
 		if slices.ContainsFunc(info.Argv, func(arg string) bool { return strings.Contains(arg, "containerd") }) {
@@ -61,8 +69,9 @@ type inspection struct {
 	ID    string `json:"Id"`
 	Name  string `json:"Name"` // Docker: with a slash before it
 	State struct {
-		Running bool `json:"Running"`
-		PID     int  `json:"Pid"` // as the engine's host sees it
+		Running   bool `json:"Running"`
+		PID       int  `json:"Pid"`       // as the engine's host sees it
+		ConmonPID int  `json:"ConmonPid"` // of podman (InspectContainerState, libpod/define/container_inspect.go)
 	} `json:"State"`
 	Config struct {
 		Image  string            `json:"Image"`
@@ -94,21 +103,21 @@ var errUnknown = errors.New("knows no such container")
 
 // inspect asks about containers.
 func (e engine) inspect(ctx context.Context, ids ...string) ([]inspection, error) {
-	out, err := ask(ctx, append([]string{string(e), "container", "inspect"}, ids...)...)
+	out, err := ask(ctx, e.argv(append([]string{"container", "inspect"}, ids...)...)...)
 	if err != nil {
 		return nil, err
 	}
 	var all []inspection
 	if err := json.Unmarshal(out, &all); err != nil {
-		return nil, fmt.Errorf("%s container inspect: %w", e, err)
+		return nil, fmt.Errorf("%s container inspect: %w", e.name, err)
 	}
 	return all, nil
 }
 
 // running lists the IDs of the containers that may publish the port.
 func (e engine) running(ctx context.Context, l listeners.Listener) ([]string, error) {
-	argv := []string{string(e), "ps", "--quiet", "--no-trunc"}
-	if e == docker {
+	argv := e.argv("ps", "--quiet", "--no-trunc")
+	if e.name == docker {
 		argv = append(argv, "--filter", fmt.Sprintf("publish=%d/%s", l.LocalPort, strings.ToLower(string(l.Proto))))
 	}
 	out, err := ask(ctx, argv...)
@@ -122,11 +131,11 @@ func (e engine) running(ctx context.Context, l listeners.Listener) ([]string, er
 func anyByID(ctx context.Context, id string) (*Manager, *inspection) {
 	nameless := Manager{Kind: Container, Name: id[:12], ID: id}
 	var errs []error
-	for _, e := range []engine{docker, nerdctl, podman} {
-		if !command.Here(string(e)) {
+	for _, name := range []string{docker, nerdctl, podman} {
+		if !command.Here(name) {
 			continue
 		}
-		m, c := e.byID(ctx, id)
+		m, c := engine{name: name}.byID(ctx, id)
 		if c != nil {
 			return m, c
 		}
@@ -140,14 +149,14 @@ func anyByID(ctx context.Context, id string) (*Manager, *inspection) {
 
 // byID is the container with that ID, as far as its engine tells.
 func (e engine) byID(ctx context.Context, id string) (*Manager, *inspection) {
-	m := Manager{Kind: Container, Name: id[:12], Engine: string(e), ID: id}
-	if e != docker && e != podman && e != nerdctl {
+	m := Manager{Kind: Container, Name: id[:12], Engine: e.name, ID: id}
+	if !slices.Contains([]string{docker, podman, nerdctl}, e.name) {
 		return m.without(fmt.Errorf("killport knows no command that stops it")), nil
 	}
-	m.Stop = []string{string(e), "stop", m.Name}
+	m.Stop = e.argv("stop", m.Name)
 	all, err := e.inspect(ctx, id)
 	if err == nil && (len(all) != 1 || all[0].ID != id) {
-		err = fmt.Errorf("%s %w", e, errUnknown)
+		err = fmt.Errorf("%s %w", e.name, errUnknown)
 	}
 	if err != nil {
 		return m.without(err), nil
@@ -159,10 +168,10 @@ func (e engine) byID(ctx context.Context, id string) (*Manager, *inspection) {
 func (e engine) manager(c inspection) *Manager {
 	name := strings.TrimPrefix(c.Name, "/")
 	return &Manager{
-		Kind: Container, Name: name, Engine: string(e), ID: c.ID, Image: c.Config.Image,
+		Kind: Container, Name: name, Engine: e.name, ID: c.ID, Image: c.Config.Image,
 		Project: c.Config.Labels["com.docker.compose.project"],
 		Restart: c.HostConfig.RestartPolicy.Name,
-		Stop:    []string{string(e), "stop", name},
+		Stop:    e.argv("stop", name),
 		lever:   containerLever{e, c.ID},
 	}
 }
@@ -177,7 +186,7 @@ type publication struct {
 // published finds the container that publishes a port. It returns nil if the
 // engine is not here.
 func published(ctx context.Context, e engine, p publication) *Manager {
-	nameless := Manager{Kind: Container, Name: "unknown", Engine: string(e)}
+	nameless := Manager{Kind: Container, Name: "unknown", Engine: e.name}
 	ids, err := e.running(ctx, p.listener)
 	var all []inspection
 	if err == nil && len(ids) > 0 {
@@ -189,11 +198,11 @@ func published(ctx context.Context, e engine, p publication) *Manager {
 	all = slices.DeleteFunc(all, func(c inspection) bool { return !isContainerID(c.ID) || !p.isOf(c) })
 	switch len(all) {
 	case 0:
-		return nameless.without(fmt.Errorf("%s knows no container that publishes port %d", e, p.listener.LocalPort))
+		return nameless.without(fmt.Errorf("%s knows no container that publishes port %d", e.name, p.listener.LocalPort))
 	case 1:
 		return e.manager(all[0])
 	}
-	return nameless.without(fmt.Errorf("%d containers of %s publish port %d", len(all), e, p.listener.LocalPort))
+	return nameless.without(fmt.Errorf("%d containers of %s publish port %d", len(all), e.name, p.listener.LocalPort))
 }
 
 // isOf reports whether c publishes p.
@@ -262,6 +271,19 @@ func parseProxy(argv []string) (container netip.AddrPort) {
 	return netip.AddrPortFrom(addr, port)
 }
 
+// parseConmon reads the ID of its container from the arguments of a conmon:
+//
+//	conmon --api-version 1 -c 4f5e… -u 4f5e… -r /usr/bin/crun …
+//
+// (sharedConmonArgs, libpod/oci_conmon_common.go of github.com/containers/podman.)
+func parseConmon(info process.Info) (id string, ok bool) {
+	at := slices.Index(info.Argv, "-c") + 1
+	if info.Program() != "conmon" || at == 0 || at == len(info.Argv) {
+		return "", false
+	}
+	return info.Argv[at], isContainerID(info.Argv[at])
+}
+
 // containerLever stops a container. Its restart policy does not start one
 // again that was stopped so.
 type containerLever struct {
@@ -273,7 +295,7 @@ type containerLever struct {
 // a name could be another's by now.
 func (c containerLever) command(grace time.Duration) []string {
 	seconds := int(math.Ceil(grace.Seconds()))
-	return []string{string(c.engine), "stop", "-t", strconv.Itoa(seconds), c.id[:12]}
+	return c.engine.argv("stop", "-t", strconv.Itoa(seconds), c.id[:12])
 }
 
 // teardown is how long an engine may take beyond the grace period: networks

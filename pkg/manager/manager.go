@@ -62,7 +62,7 @@ func Of(ctx context.Context, p *process.Pin, info process.Info, l listeners.List
 // Publisher finds the container that publishes the port of l, if docker is
 // here and runs one.
 func Publisher(ctx context.Context, l listeners.Listener) *Manager {
-	m := published(ctx, docker, publication{listener: l})
+	m := published(ctx, engine{name: docker}, publication{listener: l})
 	if m == nil || m.lever == nil {
 		return nil
 	}

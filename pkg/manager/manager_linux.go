@@ -6,6 +6,7 @@ import (
 	"errors"
 	"os"
 	"os/user"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -19,12 +20,9 @@ func of(ctx context.Context, p *process.Pin, info process.Info, l listeners.List
 	if err != nil {
 		return nil
 	}
-	ours, _ := readCgroups("self")
-	if c, ok := groups.container(ours); ok {
-		return contained(ctx, c)
-	}
-	if e := front(info); e != "" {
-		return published(ctx, e, publication{l, parseProxy(info.Argv)})
+	line := lineage(info)
+	if m, ok := containerOf(ctx, groups, line, info, l); ok {
+		return m
 	}
 	u, inUnit := groups.unit()
 	if inUnit && u.name == "init.scope" || p.PID() == 1 && info.Name == "systemd" {
@@ -33,12 +31,11 @@ func of(ctx context.Context, p *process.Pin, info process.Info, l listeners.List
 		}
 		return nil
 	}
-	line := lineage(info)
 	near := nearest(line, p.PID())
-	if !inUnit || !strings.HasSuffix(u.name, ".service") || ourUnit(u) || near != nil && near.keepsMany() {
+	if near != nil && near.keepsMany() {
 		return near
 	}
-	if m := inService(ctx, groups, u, line); m != nil {
+	if m := serviceOf(ctx, groups, line); m != nil {
 		return m
 	}
 	return near
@@ -49,13 +46,32 @@ func readCgroups(pid string) (cgroups, error) {
 	return parseCgroups(b), err
 }
 
+// containerOf is what runs a container that the holder is in, or listens for.
+func containerOf(ctx context.Context, groups cgroups, line []ancestor, info process.Info, l listeners.Listener) (m *Manager, ok bool) {
+	ours, _ := readCgroups("self")
+	c, inside := groups.container(ours)
+	if !inside || c.engine == podman {
+		if m := monitored(ctx, line); m != nil {
+			return m, true
+		}
+	}
+	if inside {
+		return contained(ctx, c, groups), true
+	}
+	if name := front(info); name != "" {
+		return published(ctx, engineOf(name, owner(info.PID)), publication{l, parseProxy(info.Argv)}), true
+	}
+	return nil, false
+}
+
 // contained is the container that a process is in. A cgroup can have any name,
 // and one to whom a tree of them was given can make any: so the engine must
 // say that its container is in this one.
-func contained(ctx context.Context, c container) *Manager {
-	byID := engine(c.engine).byID
-	if c.engine == "" {
-		byID = anyByID
+func contained(ctx context.Context, c container, groups cgroups) *Manager {
+	byID := anyByID
+	if c.engine != "" {
+		u, _ := groups.unit()
+		byID = engineOf(c.engine, u.uid).byID
 	}
 	m, inspected := byID(ctx, c.id)
 	if inspected == nil {
@@ -66,6 +82,70 @@ func contained(ctx context.Context, c container) *Manager {
 		return m.without(errors.New("its engine says that it is elsewhere: is it that of another machine?"))
 	}
 	return m
+}
+
+// monitored is what runs the container of podman whose conmon is the holder,
+// or is above it. conmon has the published ports of root's containers, and is
+// not in their cgroup; an ordinary user's may have no cgroup of their own.
+func monitored(ctx context.Context, line []ancestor) *Manager {
+	for i, a := range line {
+		id, ok := parseConmon(a.Info)
+		if !ok {
+			continue
+		}
+		if slices.Contains(ourContainers(), id) {
+			return nil
+		}
+		groups, _ := readCgroups(strconv.Itoa(a.PID))
+		if m := serviceOf(ctx, groups, line[i:]); m != nil {
+			return m // which would start the container again: "podman generate systemd", quadlets
+		}
+		m, inspected := engineOf(podman, owner(a.PID)).byID(ctx, id)
+		if inspected != nil && inspected.State.ConmonPID != a.PID {
+			return nil // it serves a "podman exec", or has only taken the name
+		}
+		return m
+	}
+	return nil
+}
+
+// ourContainers are the containers of podman that we are in.
+func ourContainers() (ids []string) {
+	self, err := process.Look(os.Getpid())
+	if err != nil {
+		return nil
+	}
+	for _, a := range lineage(self) {
+		if id, ok := parseConmon(a.Info); ok {
+			ids = append(ids, id)
+		}
+	}
+	return ids
+}
+
+// engineOf is the engine of that name that a user has: rootless ones are each
+// user's own. Root asks as that user, from a folder that the user may enter:
+// what the user's configuration makes of the command is the user's doing.
+func engineOf(name string, uid uint32) engine {
+	known, err := user.LookupId(strconv.FormatUint(uint64(uid), 10))
+	if uid == 0 || os.Geteuid() != 0 || err != nil {
+		return engine{name: name}
+	}
+	as := append(setUser(known.Uid, known.Gid), "env", "--chdir=/", "XDG_RUNTIME_DIR=/run/user/"+known.Uid)
+	return engine{name: name, as: as}
+}
+
+// owner is the user whose process it is; root if that cannot be seen.
+func owner(pid int) uint32 {
+	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/status")
+	if err != nil {
+		return 0
+	}
+	status, err := procfs.ParseStatus(b)
+	if err != nil {
+		return 0
+	}
+	return status.UID
 }
 
 // busOf is the systemd of a unit.
@@ -168,11 +248,15 @@ func ourUnit(u unit) bool {
 	return false
 }
 
-// inService is the service that a holder belongs to, or nil if it is in there
-// by accident.
-func inService(ctx context.Context, groups cgroups, u unit, line []ancestor) *Manager {
+// serviceOf is the service that a process with those cgroups belongs to, or
+// nil if it is in there by accident.
+func serviceOf(ctx context.Context, groups cgroups, line []ancestor) *Manager {
+	u, inUnit := groups.unit()
+	if !inUnit || !strings.HasSuffix(u.name, ".service") || ourUnit(u) || len(line) == 0 {
+		return nil
+	}
 	b, err := busOf(u)
-	if err != nil || len(line) == 0 {
+	if err != nil {
 		return nil
 	}
 	all, err := b.show(ctx, "Id,MainPID,ControlPID,Restart,ControlGroup,LoadState", u.name)
@@ -190,7 +274,24 @@ func inService(ctx context.Context, groups cgroups, u unit, line []ancestor) *Ma
 	if group == "" || groups.systemd != group && !strings.HasPrefix(groups.systemd, group+"/") {
 		return nil // the unit of another systemd than ours
 	}
-	return b.service(all[0], stands(line, all[0].number("MainPID"), all[0].number("ControlPID")))
+	mainPID := all[0].number("MainPID")
+	as := stands(line, mainPID, all[0].number("ControlPID"))
+	if as == stray && attached(line[0].Info, mainPID) {
+		as = leader
+	}
+	return b.service(all[0], as)
+}
+
+// attached reports whether a conmon is there for the main process of its
+// service, a "podman run" that ends with the container: systemd would start
+// both again. podman leaves conmon in the cgroup of a service.
+func attached(holder process.Info, mainPID int) bool {
+	if _, ok := parseConmon(holder); !ok {
+		return false
+	}
+	client, err := process.Look(mainPID)
+	return err == nil && client.Program() == podman &&
+		slices.ContainsFunc(client.Argv, func(arg string) bool { return arg == "run" || arg == "start" })
 }
 
 // stands finds the main process in a line. A worker has no terminal, and is in

@@ -15,8 +15,8 @@ func of(ctx context.Context, _ *process.Pin, info process.Info, l listeners.List
 	if service := process.OwnService(info.PID); service != "" {
 		return &Manager{Kind: Service, Name: service, Stop: []string{"sc.exe", "stop", service}}
 	}
-	if e := front(info); e != "" {
-		return published(ctx, e, publication{listener: l})
+	if name := front(info); name != "" {
+		return published(ctx, engine{name: name}, publication{listener: l})
 	}
 	return nil
 }

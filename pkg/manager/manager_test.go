@@ -25,6 +25,7 @@ func TestContainerOfCgroup(t *testing.T) {
 		{"docker under a parent of the user's", "0::/mine/" + id + "\n", ""},
 		{"podman", "0::/machine.slice/libpod-" + id + ".scope/container\n", "podman"},
 		{"podman's conmon, which has the published ports", "0::/machine.slice/libpod-conmon-" + id + ".scope\n", "podman"},
+		{"podman, in a service", "0::/system.slice/web.service/libpod-payload-" + id + "\n", "podman"},
 		{"podman, own cgroups", "0::/libpod_parent/libpod-" + id + "\n", "podman"},
 		{"nerdctl", "0::/system.slice/nerdctl-" + id + ".scope\n", "nerdctl"},
 		{"nerdctl, own cgroups", "0::/default/" + id + "\n", ""},
@@ -115,6 +116,24 @@ func TestProxy(t *testing.T) {
 	for _, argv := range []string{"", "docker-proxy", "docker-proxy -container-ip", "docker-proxy -container-ip x -container-port 80", "docker-proxy -container-ip ::1 -container-port 65536"} {
 		if got := parseProxy(strings.Fields(argv)); got.IsValid() {
 			t.Errorf("parseProxy(%q) = %v; want none", argv, got)
+		}
+	}
+}
+
+func TestConmon(t *testing.T) {
+	for _, test := range []struct {
+		exe, args string
+		ok        bool
+	}{
+		{"/usr/bin/conmon", "conmon --api-version 1 -c " + id + " -u " + id + " -r /usr/bin/crun", true},
+		{"/usr/bin/sleep", "conmon -c " + id, false},
+		{"/usr/bin/conmon", "conmon --version", false},
+		{"/usr/bin/conmon", "conmon -c", false},
+		{"/usr/bin/conmon", "conmon -c --all", false},
+	} {
+		got, ok := parseConmon(process.Info{Exe: test.exe, Argv: strings.Fields(test.args)})
+		if ok != test.ok || ok && got != id {
+			t.Errorf("parseConmon(%s, %q) = %q, %v; want %v", test.exe, test.args, got, ok, test.ok)
 		}
 	}
 }
@@ -262,7 +281,7 @@ func TestAsUser(t *testing.T) {
 	}{
 		{1000, 1000, "/run/user/1000", ""},
 		{1000, 1000, "", "env XDG_RUNTIME_DIR=/run/user/1000"},
-		{1000, 0, "/run/user/0", "setpriv --reuid=1000 --regid=100 --clear-groups env XDG_RUNTIME_DIR=/run/user/1000"},
+		{1000, 0, "/run/user/0", "setpriv --reuid=1000 --regid=100 --clear-groups --reset-env env XDG_RUNTIME_DIR=/run/user/1000"},
 		{0, 0, "/run/user/0", ""},
 	} {
 		if got := strings.Join(asUser(test.uid, test.euid, test.dir, gid), " "); got != test.want {

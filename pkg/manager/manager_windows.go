@@ -13,8 +13,8 @@ import (
 // services that have a process of their own: one that shares its process is
 // not what is to be stopped.
 func of(ctx context.Context, p *process.Pin, info process.Info, l listeners.Listener) *Manager {
-	if e := front(info); e != "" {
-		return published(ctx, e, publication{listener: l})
+	if name := front(info); name != "" {
+		return published(ctx, engine{name: name}, publication{listener: l})
 	}
 	name := process.OwnService(p.PID())
 	birth, err := p.Birth()

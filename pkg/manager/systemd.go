@@ -112,11 +112,17 @@ func asUser(uid, euid int, runtimeDir string, gid func() string) []string {
 	env := []string{"env", "XDG_RUNTIME_DIR=" + dir}
 	switch {
 	case uid != euid:
-		return append([]string{"setpriv", "--reuid=" + strconv.Itoa(uid), "--regid=" + gid(), "--clear-groups"}, env...)
+		return append(setUser(strconv.Itoa(uid), gid()), env...)
 	case runtimeDir == "":
 		return env
 	}
 	return nil
+}
+
+// setUser is the beginning of a command that runs as another user, who could
+// read our environment in /proc otherwise, and gets one of its own (setpriv(1)).
+func setUser(uid, gid string) []string {
+	return []string{"setpriv", "--reuid=" + uid, "--regid=" + gid, "--clear-groups", "--reset-env"}
 }
 
 // show asks about units; the names may be patterns.

@@ -440,8 +440,10 @@ func (h *hunt) giveUp(err error) {
 		switch {
 		case t.settled():
 		case t.managed != nil:
-			t.settle(Interrupted, "", t.managed.String())
-			t.result.Stop = t.managed.Command(h.opts.Grace)
+			t.cutShort()
+			if t.pull != nil {
+				t.result.Stop = t.managed.Command(h.opts.Grace)
+			}
 		case t.pin.Exited():
 			t.ended()
 		case errors.Is(err, context.Canceled):

@@ -117,7 +117,7 @@ func (t *target) pulled(live table) {
 	case !t.hasAny(live):
 		t.settle(Stopped, "", t.managed.String())
 	case errors.Is(err, context.Canceled):
-		t.settle(Interrupted, "", t.managed.String())
+		t.cutShort()
 	case errors.Is(err, manager.ErrSlow):
 		t.settle(Survived, managed, t.managed.String()+": "+err.Error())
 	case errors.Is(err, process.ErrDenied):
@@ -131,6 +131,15 @@ func (t *target) pulled(live table) {
 		return
 	}
 	t.result.Stop = t.pull.command
+}
+
+// cutShort settles t, whose manager has not done yet what it was asked for, if
+// it was: an engine, and systemd, go on without the one who asked.
+func (t *target) cutShort() {
+	t.settle(Interrupted, "", t.managed.String())
+	if t.pull != nil {
+		t.result.Hint = t.managed.String() + " was asked to stop, and may still do so: portdiag " + strings.Join(t.holder.Query().Args(), " ")
+	}
 }
 
 // errorLine is the last line of an error: joined ones begin with what they are

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"runtime"
 	"slices"
 	"strings"
@@ -47,13 +48,7 @@ func (t *target) settle(o Outcome, reason, detail string) {
 func (t *target) prepare(ctx context.Context, opts Options, said *manager.Manager) {
 	switch t.holder.Owner {
 	case listeners.OwnerHidden:
-		// Who may use the engine need not see its proxy to stop a container.
-		if opts.Via != ViaProcess {
-			t.managed = manager.Publisher(ctx, t.holder)
-		}
-		if t.managed == nil {
-			t.settle(Hidden, "", "")
-		}
+		t.unseen(ctx, opts)
 		return
 	case listeners.OwnerNone:
 		t.settle(Ghost, "", "")
@@ -80,6 +75,29 @@ func (t *target) prepare(ctx context.Context, opts Options, said *manager.Manage
 	}
 	if t.verify(); !t.settled() {
 		t.spare(ctx, opts, said)
+	}
+}
+
+// unseen looks for a lever of a holder that we may not see: systemd tells
+// everybody where it listens, and who may use the engine need not see its proxy
+// to stop a container.
+func (t *target) unseen(ctx context.Context, opts Options) {
+	if opts.Via == ViaProcess {
+		t.settle(Hidden, "", "")
+		return
+	}
+	switch unit := manager.SocketUnitOf(ctx, t.holder); {
+	case unit == nil:
+		t.managed = manager.Publisher(ctx, t.holder)
+	case os.Geteuid() == 0:
+		t.managed = unit
+	default:
+		t.settle(Hidden, "", unit.String())
+		t.result.Hint = "stop what listens: sudo " + strings.Join(unit.Stop, " ")
+		return
+	}
+	if t.managed == nil {
+		t.settle(Hidden, "", "")
 	}
 }
 

@@ -2,6 +2,10 @@
 . "$(dirname "$0")/inside.sh"
 mount -t tmpfs tmpfs /etc/systemd/system
 cp -r /run/rig/units/. /etc/systemd/system
+if command -v podman >/dev/null; then
+	mkdir -p /var/lib/containers
+	mount -t tmpfs tmpfs /var/lib/containers
+fi
 mkdir -p /run/user/0 /run/user/65534
 chown 65534:65534 /run/user/65534
 export container=rig
