@@ -529,6 +529,7 @@ func TestSchemasRefuse(t *testing.T) {
 		{"portdiag", because("supervisor", `"name":"nodemon","pid":4242,"supervisor_pid":4200`), `,"supervisor_pid":4200`, ``},
 		{"portdiag", because("ssh_forward", `"name":"ssh","pid":4242,"argv":["ssh"]`), `["ssh"]`, `"ssh"`},
 		{"portdiag", because("kernel", `"thread":"nfsd","unit":"nfs-server.service"`), `"thread":"nfsd",`, ``},
+		{"portdiag", because("kernel", `"kind":"vxlan","links":["x0"]`), `["x0"]`, `[]`},
 		{"portdiag", because("dnat", `"rules":["ip nat pre handle 4"],"targets":[]`), `["ip nat pre handle 4"]`, `[]`},
 		{"portdiag", because("other_namespace", `"addr":"127.0.0.1:8000","namespace":"net:[4026532281]","inode":7,"uid":0`), `"uid":0`, `"uid":0,"container":"web"`},
 		{"portdiag", because("reserved_port", `"reserved":"8000-8010"`), `8010`, `all`},

@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -42,6 +43,11 @@ func buildAndRun(m *testing.M) int {
 	if err := os.Chmod(dir, 0o755); err != nil { // nobody runs them too
 		log.Fatal(err)
 	}
+	// What ordinary users are told to run begins with sudo. The rig runs it as
+	// root, as which sudo would run it too: this one need not ask for a password.
+	if err := os.WriteFile(filepath.Join(dir, "sudo"), []byte("#!/bin/sh\nexec \"$@\"\n"), 0o755); err != nil {
+		log.Fatal(err)
+	}
 	return m.Run()
 }
 
@@ -52,6 +58,9 @@ type rig struct {
 	log  *bytes.Buffer
 }
 
+// booted counts rigs, which have cgroups of different names.
+var booted atomic.Int32
+
 // boot starts script as PID 1. What it needs and is not here is a reason to skip.
 func boot(t *testing.T, needs []string, script string, args ...string) *rig {
 	t.Helper()
@@ -59,7 +68,7 @@ func boot(t *testing.T, needs []string, script string, args ...string) *rig {
 		t.Skip("takes root")
 	}
 	need(t, append(needs, "unshare", "nsenter", "ip", "setpriv")...)
-	name := fmt.Sprintf("killport-rig-%d-%s", os.Getpid(), strings.TrimSuffix(script, ".sh"))
+	name := fmt.Sprintf("killport-rig-%d-%d", os.Getpid(), booted.Add(1))
 	cmd := exec.Command("sh", append([]string{"testdata/enter.sh", name, "testdata/" + script, programs}, args...)...)
 	r := &rig{t: t, log: new(bytes.Buffer)}
 	cmd.Stdout, cmd.Stderr = r.log, r.log
@@ -134,7 +143,7 @@ func removeCgroups(name string) (gone bool) {
 // command is one that runs inside.
 func (r *rig) command(argv ...string) *exec.Cmd {
 	in := []string{"--target=" + strconv.Itoa(r.init), "--all"}
-	ctx, cancel := context.WithTimeout(r.t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(r.t.Context(), 2*time.Minute)
 	r.t.Cleanup(cancel)
 	cmd := exec.CommandContext(ctx, "nsenter", append(in, argv...)...)
 	cmd.Env = []string{"PATH=/run/rig:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/run", "XDG_RUNTIME_DIR=/run/user/0"}

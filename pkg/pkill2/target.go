@@ -3,7 +3,6 @@ package pkill2
 import (
 	"context"
 	"errors"
-	"fmt"
 	"os"
 	"runtime"
 	"slices"
@@ -247,7 +246,7 @@ func hint(t *target) string {
 			return "--override ends it all the same"
 		}
 	case Ghost:
-		return ghostHint(t.holder.Heirs, port)
+		return ghostHint(t.holder)
 	case Refused:
 		return "look again: killport " + port
 	case Survived:
@@ -274,12 +273,16 @@ func obstacle(r Result, port string) string {
 	return ""
 }
 
-func ghostHint(heirs []listeners.Heir, port string) string {
+func ghostHint(l listeners.Listener) string {
+	port := strings.Join(l.Query().Args(), " ")
+	look := "look who may have it: portdiag " + port
 	switch {
-	case len(heirs) > 0:
+	case len(l.Heirs) > 0:
 		return "end what inherited it: killport --heirs " + port
 	case runtime.GOOS == "windows":
 		return "look as administrator who inherited it: portdiag " + port
+	case l.Proto == listeners.UDP: // the kernel leaves those bound that it is told to close
+		return look
 	}
-	return fmt.Sprintf("sudo killport --close-ghosts %s, or look who may have it: portdiag %s", port, port)
+	return strings.Join(process.Elevated("killport", "--close-ghosts", port), " ") + ", or " + look
 }

@@ -23,16 +23,17 @@ var Causes = []About{
 	{
 		CauseProtected, "A process listens that killport does not end.",
 		"It is the system's, or this program's own ancestor (shell, terminal, editor), or it serves many others.",
-		"Stop it by its own means. `--override` lifts the protection of ancestors and of what serves many, and nothing else.",
+		"`killport --override PORT` ends ancestors, and what serves many. For the others there is no command: stop them by their own means.",
 	},
 	{
 		CauseHidden, "A socket listens, and the process that has it is not visible.",
-		"It belongs to another user, or `/proc` is mounted so that it hides others.", "Look again as root: `sudo portdiag PORT`.",
+		"It belongs to another user, or `/proc` is mounted so that it hides others.", "Look again as root: `sudo portdiag PORT`. Who is root already lacks CAP_SYS_PTRACE, or is in a user namespace.",
 	},
 	{
 		CauseGhost, "A socket listens that no process has open.",
 		"It is in flight in a Unix socket (SCM_RIGHTS), registered with an io_uring, or of a process in an outer PID namespace.",
-		"End one of the candidates that are named, or have the kernel close it: `sudo killport --close-ghosts PORT`.",
+		"End the candidate that is named: `kill PID`. If it is not one alone, have the kernel close the socket: `sudo killport --close-ghosts PORT`. " +
+			"That is for TCP, and not from inside a PID namespace, where a ghost may be a server that runs well outside of it.",
 	},
 	{
 		CauseContainer, "docker-proxy, or the engine itself, listens; or a process of a container in the host's network does.",
@@ -58,31 +59,32 @@ var Causes = []About{
 		"Close that ssh session, or end its process: `killport PORT`. It takes the whole session along.",
 	},
 	{
-		CauseKernel, "A socket listens that no process has open, and a service of the kernel is known to use it.",
-		"NFS, ksmbd and others listen inside of the kernel.", "Stop the service: `systemctl stop nfs-server`, for example.",
+		CauseKernel, "A socket listens that no process has open, and the kernel is known to use it.",
+		"NFS and ksmbd listen inside of the kernel; VXLAN, Geneve, bareudp and WireGuard tunnels have UDP ports there.",
+		"Stop the service: `sudo systemctl stop nfs-server.service`; delete the tunnel: `sudo ip link delete dev vxlan0`. Tunnels of one kind may share a port: all of them are named.",
 	},
 	{
 		CauseBound, "Nobody listens, and bind says EADDRINUSE.", "A process has bound the port and does not listen, or not yet.",
-		"End that process, which is named.",
+		"End that process, which is named: `kill PID`.",
 	},
 	{
 		CauseConnection, "Nobody listens, and bind says EADDRINUSE.",
 		"A connection has the port as its local one: a client that got it from the ephemeral range, or what is left of a server.",
-		"End the process that is named, or let the connection end. Choose a port outside of `net.ipv4.ip_local_port_range`.",
+		"End the processes that are named: `kill PID`. What nobody has any more ends by itself. Choose a port outside of `net.ipv4.ip_local_port_range`.",
 	},
 	{
 		CauseEphemeral, "A connection or a bound socket has the port, and the port is one of those that the kernel gives to clients.",
 		"The port is in `net.ipv4.ip_local_port_range`: any outgoing connection may get it.",
-		"Keep it for your server: `sudo sysctl net.ipv4.ip_local_reserved_ports=PORT`.",
+		"Keep it for your server: `sudo sysctl net.ipv4.ip_local_reserved_ports=LIST`, with those that are reserved already.",
 	},
 	{
 		CauseReserved, "The port is in `net.ipv4.ip_local_reserved_ports`.", "Somebody keeps it for a server: the kernel does not give it to clients.",
-		"Nothing is in the way: a server that names the port gets it.",
+		"Nothing is in the way: a server that names the port gets it. To give it back to clients, set the list without it: `sudo sysctl net.ipv4.ip_local_reserved_ports=LIST`.",
 	},
 	{
 		CauseTimeWait, "Connections on the port have ended less than a minute ago.",
 		"The kernel keeps their addresses in TIME_WAIT, so that late segments reach nobody else.",
-		"Nothing, if the server sets SO_REUSEADDR; else wait for the time that is named.",
+		"Nothing, if the server sets SO_REUSEADDR and the one before it did so too; else wait: `sleep SECONDS`, as many as are named.",
 	},
 	{
 		CausePrivileged, "bind says EACCES.", "Ports below `net.ipv4.ip_unprivileged_port_start` take a privilege.",
@@ -91,12 +93,13 @@ var Causes = []About{
 	{
 		CauseDNAT, "The port can be had, and connections to it go elsewhere; or it answers, and nobody listens.",
 		"A rule of the packet filter (iptables, nftables) redirects the port before any socket is asked.",
-		"Remove the rule, or stop what made it: an engine with its userland proxy off, kube-proxy, a VPN.",
+		"Remove the rule: `sudo iptables -t nat -D RULE`, or `sudo nft delete rule FAMILY TABLE CHAIN handle N`. " +
+			"If it belongs to a program (an engine with its userland proxy off, kube-proxy, CNI), there is no command: stop what made it.",
 	},
 	{
 		CauseNamespace, "The port is free here, and a program says that it listens on it.",
 		"It does so in another network namespace: in a container, a sandbox, a VPN.",
-		"Nothing is in the way here. Reach it through its namespace, or publish its port.",
+		"Nothing is in the way here. To end it there: `sudo nsenter --target PID --net killport PORT`, or stop its container.",
 	},
 	{
 		CauseService, "Windows: a process listens that is a service, or svchost with several.",

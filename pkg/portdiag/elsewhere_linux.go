@@ -80,12 +80,12 @@ func (r *Report) redirected(ctx context.Context, q listeners.Query) {
 		case tool[0] == "nft":
 			rules, err = parseNFT(out, q.Proto, q.Port)
 		default:
-			rules = parseSave(out, q.Proto, q.Port)
+			rules = parseSave(out, strings.TrimSuffix(tool[0], "-save"), q.Proto, q.Port)
 		}
 		if err != nil {
 			r.Unseen = append(r.Unseen, err.Error())
 		}
-		found = append(found, rules...)
+		found = merge(found, rules)
 	}
 	if len(found) > 0 {
 		r.Findings = append(r.Findings, redirectFinding(found, r.Bindable))
@@ -164,9 +164,11 @@ func namespaceFinding(ctx context.Context, ns string, s procfs.NetSocket, member
 		}
 		f.Evidence["pid"], f.Evidence["name"] = pid, info.Name
 		f.Summary = fmt.Sprintf("free here; in another network namespace %s (PID %d) listens on %s", info.Name, pid, s.Local)
+		f.Remedy = asRoot(append([]string{"nsenter", "--target", strconv.Itoa(pid), "--net", "killport"}, q.Args()...)...)
 		if m := manager.Of(ctx, p, info, l); m != nil && m.Kind == manager.Container {
 			f.Evidence["container"] = m.Name
 			f.Summary += ", in " + m.String()
+			f.Remedy = managedFinding(m, pid).Remedy
 		}
 		p.Close()
 		break
@@ -182,6 +184,7 @@ func (r *Report) ranges(q listeners.Query) {
 		r.Findings = append(r.Findings, Finding{
 			Cause: CauseReserved, Severity: Info, Evidence: map[string]any{"reserved": list},
 			Summary: "it is kept for servers: the kernel gives it to no client",
+			Remedy:  reserve(withoutPort(list, q.Port)),
 		})
 		return
 	}
@@ -200,45 +203,11 @@ func (r *Report) ranges(q listeners.Query) {
 	r.Findings = append(r.Findings, Finding{
 		Cause: CauseEphemeral, Severity: Info, Evidence: map[string]any{"range": ends[0] + "-" + ends[1]},
 		Summary: fmt.Sprintf("it is one of those that any outgoing connection may get (%s to %s)", ends[0], ends[1]),
-		Remedy:  &Remedy{Command: []string{"sudo", "sysctl", "net.ipv4.ip_local_reserved_ports=" + set}, NeedsAdmin: true},
+		Remedy:  reserve(set),
 	})
 }
 
-// kernelServices are services of the kernel by their port, and the kernel
-// thread by which one knows that they run.
-var kernelServices = map[uint16]struct{ thread, what, unit string }{
-	2049: {"nfsd", "the NFS server", "nfs-server.service"},
-	445:  {"ksmbd", "the SMB server", "ksmbd.service"},
-}
-
-// kernelOr gives ghost, unless a service of the kernel explains the socket.
-func (r *Report) kernelOr(q listeners.Query, ghost Finding) Finding {
-	pids, _ := process.All()
-	var threads []string
-	for _, pid := range pids {
-		b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
-		if err != nil {
-			continue
-		}
-		if stat, err := procfs.ParseStat(b); err == nil && stat.KernelThread() {
-			threads = append(threads, stat.Comm)
-		}
-	}
-	if f, ok := kernelFinding(q.Port, threads); ok {
-		return f
-	}
-	return ghost
-}
-
-func kernelFinding(port uint16, threads []string) (Finding, bool) {
-	service, known := kernelServices[port]
-	at := slices.IndexFunc(threads, func(t string) bool { return known && strings.HasPrefix(t, service.thread) })
-	if at < 0 {
-		return Finding{}, false
-	}
-	return Finding{
-		Cause: CauseKernel, Severity: Error, Evidence: map[string]any{"thread": threads[at], "unit": service.unit},
-		Summary: service.what + " of the kernel listens",
-		Remedy:  &Remedy{Command: []string{"sudo", "systemctl", "stop", service.unit}, NeedsAdmin: true},
-	}, true
+// reserve replaces the list of reserved ports; the empty one reserves none.
+func reserve(list string) *Remedy {
+	return asRoot("sysctl", "net.ipv4.ip_local_reserved_ports="+list)
 }

@@ -48,7 +48,7 @@ func TestPlainHolderNeedsNoCommands(t *testing.T) {
 }
 
 // A service of the kernel is one only where its thread is.
-func TestKernelFinding(t *testing.T) {
+func TestServiceFinding(t *testing.T) {
 	for _, test := range []struct {
 		port    uint16
 		threads []string
@@ -59,9 +59,9 @@ func TestKernelFinding(t *testing.T) {
 		{2050, []string{"nfsd"}, false},
 		{445, []string{"ksmbd:r445"}, true},
 	} {
-		f, ok := kernelFinding(test.port, test.threads)
+		f, ok := serviceFinding(test.port, test.threads)
 		if ok != test.want || ok && (f.Cause != CauseKernel || f.Remedy == nil) {
-			t.Errorf("kernelFinding(%d, %q) = %+v, %v; want %v", test.port, test.threads, f, ok, test.want)
+			t.Errorf("serviceFinding(%d, %q) = %+v, %v; want %v", test.port, test.threads, f, ok, test.want)
 		}
 	}
 }

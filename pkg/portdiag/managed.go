@@ -1,13 +1,14 @@
 package portdiag
 
 import (
+	"errors"
 	"fmt"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/killport/killport/pkg/manager"
+	"github.com/killport/killport/pkg/process"
 )
 
 // managedCauses are the causes by what manages a holder.
@@ -44,14 +45,33 @@ func managedFinding(m *manager.Manager, pid int) Finding {
 	}
 	if len(m.Stop) > 0 {
 		f.Remedy = &Remedy{Command: slices.Clone(m.Stop)}
-		if systemUnit := m.Kind == manager.Unit || m.Kind == manager.SocketUnit; systemUnit && !m.User && os.Geteuid() > 0 {
-			f.Remedy = &Remedy{Command: append([]string{"sudo"}, m.Stop...), NeedsAdmin: true}
-		}
-		if m.Kind == manager.Service {
-			f.Remedy.NeedsAdmin = true
+		if takesRoot(m) {
+			f.Remedy = asRoot(m.Stop...)
 		}
 	}
 	return f
+}
+
+// takesRoot reports whether only root may stop m. Who may use an engine of
+// containers, it alone knows.
+func takesRoot(m *manager.Manager) bool {
+	switch m.Kind {
+	case manager.Unit, manager.SocketUnit:
+		return !m.User
+	case manager.Supervisor:
+		return errors.Is(mayEnd(m.PID), process.ErrDenied)
+	}
+	return m.Kind == manager.Service
+}
+
+// mayEnd returns nil if we have the permission to end the process.
+func mayEnd(pid int) error {
+	p, err := process.Open(pid)
+	if err != nil {
+		return err
+	}
+	defer p.Close()
+	return p.MayTerminate()
 }
 
 func verb(m *manager.Manager) string {

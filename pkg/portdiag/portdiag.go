@@ -8,6 +8,7 @@ import (
 	"os"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/killport/killport/pkg/jsonl"
 	"github.com/killport/killport/pkg/listeners"
@@ -58,7 +59,7 @@ const (
 	CauseSocketUnit Cause = "socket_unit"       // systemd listens, on behalf of a service
 	CauseSupervisor Cause = "supervisor"        // a process above it may start it again
 	CauseSSHForward Cause = "ssh_forward"       // ssh forwards the port
-	CauseKernel     Cause = "kernel"            // a service of the kernel listens
+	CauseKernel     Cause = "kernel"            // a service or a tunnel of the kernel has the port
 	CauseDNAT       Cause = "dnat"              // the packet filter sends the port elsewhere
 	CauseNamespace  Cause = "other_namespace"   // it is listened on in another network namespace
 	CauseReserved   Cause = "reserved_port"     // clients do not get the port
@@ -102,6 +103,20 @@ type Finding struct {
 type Remedy struct {
 	Command    []string `json:"command"`
 	NeedsAdmin bool     `json:"needs_admin"`
+}
+
+// asRoot is a remedy that takes root.
+func asRoot(command ...string) *Remedy {
+	return &Remedy{Command: process.Elevated(command...), NeedsAdmin: true}
+}
+
+// lookAsRoot is the remedy for not seeing a holder; nil if root would see no
+// more, or if we are root.
+func lookAsRoot(q listeners.Query) *Remedy {
+	if process.Visible() != nil || os.Geteuid() == 0 && !process.MayTraceAll() {
+		return nil
+	}
+	return asRoot(append([]string{"portdiag"}, q.Args()...)...)
 }
 
 // Source explains each port.
@@ -178,11 +193,7 @@ func (l Listener) findings() []Finding {
 	case listeners.OwnerNone:
 		return nil
 	case listeners.OwnerHidden:
-		return []Finding{{
-			Cause: CauseHidden, Severity: Error, Evidence: evidence,
-			Summary: fmt.Sprintf("a process listens on %s which we may not see; the socket is %s's", l.Addr(), l.who()),
-			Remedy:  &Remedy{Command: process.Elevated(append([]string{"portdiag"}, l.Query().Args()...)...), NeedsAdmin: true},
-		}}
+		return []Finding{l.hidden(evidence)}
 	}
 	evidence["pid"], evidence["name"] = l.PID, l.Check.Name
 	found := []Finding{{
@@ -202,6 +213,19 @@ func (l Listener) findings() []Finding {
 	return found
 }
 
+// hidden has a remedy where a look as root shows more.
+func (l Listener) hidden(evidence map[string]any) Finding {
+	f := Finding{
+		Cause: CauseHidden, Severity: Error, Evidence: evidence,
+		Summary: fmt.Sprintf("a process listens on %s which we may not see; the socket is %s's", l.Addr(), l.who()),
+		Remedy:  lookAsRoot(l.Query()),
+	}
+	if f.Remedy == nil {
+		f.Summary += "; " + listeners.Unhide("portdiag "+strings.Join(l.Query().Args(), " "))
+	}
+	return f
+}
+
 // remedy is how killport is asked to end the holder.
 func (l Listener) remedy() *Remedy {
 	command := append([]string{"killport"}, l.Query().Args()...)
@@ -212,11 +236,10 @@ func (l Listener) remedy() *Remedy {
 	case p != "":
 		return nil
 	}
-	needsAdmin := l.UID != nil && foreign(*l.UID)
-	if needsAdmin {
-		command = process.Elevated(command...)
+	if l.UID != nil && foreign(*l.UID) {
+		return asRoot(command...)
 	}
-	return &Remedy{Command: command, NeedsAdmin: needsAdmin}
+	return &Remedy{Command: command}
 }
 
 // halts reports whether killport stops what manages the holder, and need not

@@ -5,7 +5,9 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
+	"math"
 	"net/netip"
 	"os"
 	"slices"
@@ -74,7 +76,7 @@ func sockaddr(q listeners.Query) (family int, addr unix.Sockaddr) {
 // explain adds the findings that are not about a holder.
 func (r *Report) explain(ctx context.Context, q listeners.Query) error {
 	if slices.ContainsFunc(r.Listeners, func(l Listener) bool { return l.Owner == listeners.OwnerNone }) {
-		r.Findings = append(r.Findings, r.kernelOr(q, r.ghost()))
+		r.Findings = append(r.Findings, r.nobodys(ctx, q))
 	}
 	if len(r.Listeners) == 0 {
 		if err := r.sockets(ctx, q); err != nil {
@@ -114,77 +116,88 @@ func (r *Report) sockets(ctx context.Context, q listeners.Query) error {
 		severity = Warning
 	}
 	for _, s := range bound {
-		r.Findings = append(r.Findings, boundFinding(ctx, s, severity))
+		r.Findings = append(r.Findings, boundFinding(ctx, q, s, severity))
 	}
 	if len(open) > 0 {
-		r.Findings = append(r.Findings, connectionFinding(ctx, open, severity))
+		r.Findings = append(r.Findings, connectionFinding(ctx, q, open, severity))
 	}
 	if len(waiting) > 0 {
-		r.Findings = append(r.Findings, timeWaitFinding(q, waiting))
+		r.Findings = append(r.Findings, r.waits(q, waiting))
 	}
 	return nil
 }
 
-func boundFinding(ctx context.Context, s inetdiag.Socket, severity Severity) Finding {
+func boundFinding(ctx context.Context, q listeners.Query, s inetdiag.Socket, severity Severity) Finding {
 	pids := holdersOf(ctx, s)
-	f := Finding{
+	return Finding{
 		Cause: CauseBound, Severity: severity,
 		Evidence: map[string]any{"addr": s.Local.String(), "uid": s.UID, "inode": s.Inode, "pids": pids},
 		Summary:  fmt.Sprintf("%s is bound, and nobody listens on it: %s", s.Local, people(pids)),
+		Remedy:   endOrLook(q, pids),
 	}
-	f.Remedy = end(pids, s.UID)
-	return f
 }
 
-func connectionFinding(ctx context.Context, open []inetdiag.Socket, severity Severity) Finding {
+func connectionFinding(ctx context.Context, q listeners.Query, open []inetdiag.Socket, severity Severity) Finding {
 	var remotes []string
-	pids := []int{}
 	for _, s := range open[:min(len(open), 10)] {
 		remotes = append(remotes, s.Remote.String())
-		pids = append(pids, holdersOf(ctx, s)...)
 	}
-	slices.Sort(pids)
-	pids = slices.Compact(pids)
+	pids := holdersOf(ctx, open...)
 	return Finding{
 		Cause: CauseConnection, Severity: severity,
 		Evidence: map[string]any{"count": len(open), "remotes": remotes, "pids": pids},
 		Summary:  fmt.Sprintf("%s as local port: %s", count(len(open), "connection has it", "connections have it"), people(pids)),
-		Remedy:   end(pids, open[0].UID),
+		Remedy:   endOrLook(q, pids),
 	}
 }
 
-// timeWaitFinding: the kernel keeps the address of a connection that was
-// closed for a minute. A bind without SO_REUSEADDR fails meanwhile.
-func timeWaitFinding(q listeners.Query, waiting []inetdiag.Socket) Finding {
+// tardy is how late the kernel may let go of a connection in TIME_WAIT: a
+// timer is late by an eighth of its time at most (kernel/time/timer.c), and
+// this one is for a minute (TCP_TIMEWAIT_LEN of include/net/tcp.h).
+const tardy = time.Minute / 8
+
+// waits: the kernel keeps the address of a connection that was closed for a
+// minute. A bind without SO_REUSEADDR fails meanwhile, and so does every bind
+// if the connection was of a socket without it.
+func (r *Report) waits(q listeners.Query, waiting []inetdiag.Socket) Finding {
 	var longest time.Duration
 	for _, s := range waiting {
 		longest = max(longest, s.Expires)
 	}
+	connections := count(len(waiting), "connection", "connections")
 	f := Finding{
 		Cause: CauseTimeWait, Severity: Info,
 		Evidence: map[string]any{"count": len(waiting), "clears_in_ms": longest.Milliseconds()},
-		Summary:  count(len(waiting), "connection", "connections") + " in TIME_WAIT, in the way of no server that sets SO_REUSEADDR",
+		Summary:  connections + " in TIME_WAIT, in the way of no server that sets SO_REUSEADDR",
+		Remedy:   &Remedy{Command: []string{"sleep", fmt.Sprintf("%.0f", math.Ceil((longest + tardy).Seconds()))}},
 	}
-	if bind(q, false) != nil {
+	switch {
+	case r.BindError == "EADDRINUSE" && !r.has(CauseBound) && !r.has(CauseConnection):
+		f.Severity = Error
+		f.Summary = fmt.Sprintf("%s in TIME_WAIT for another %.0f s: until then no server can have the port", connections, longest.Seconds())
+	case bind(q, false) != nil:
 		f.Severity = Warning
 		f.Summary = fmt.Sprintf("%s in TIME_WAIT for another %.0f s: until then a server must set SO_REUSEADDR, or it cannot have the port",
-			count(len(waiting), "connection", "connections"), longest.Seconds())
+			connections, longest.Seconds())
 	}
 	return f
 }
 
-// holdersOf returns the PIDs that have the socket open.
-func holdersOf(ctx context.Context, s inetdiag.Socket) []int {
+// holdersOf returns the PIDs that have some of the sockets open.
+func holdersOf(ctx context.Context, sockets ...inetdiag.Socket) []int {
+	var of []listeners.Socket
+	for _, s := range sockets {
+		of = append(of, listeners.Socket{Proto: listeners.TCP, Local: s.Local, UID: s.UID, ID: listeners.ID{Inode: uint64(s.Inode)}})
+	}
 	pids := []int{}
-	lines, _ := listeners.Holders(ctx, []listeners.Socket{{
-		Proto: listeners.TCP, Local: s.Local, UID: s.UID, ID: listeners.ID{Inode: uint64(s.Inode)},
-	}})
+	lines, _ := listeners.Holders(ctx, of)
 	for _, l := range lines {
 		if l.PID != 0 {
 			pids = append(pids, l.PID)
 		}
 	}
-	return pids
+	slices.Sort(pids)
+	return slices.Compact(pids)
 }
 
 func count(n int, one, many string) string {
@@ -218,18 +231,47 @@ func name(pid int) string {
 	return info.Name
 }
 
-// end is the remedy for what one process, of a user, holds and killport does
-// not end.
-func end(pids []int, uid uint32) *Remedy {
-	if len(pids) != 1 {
+// endOrLook is the remedy for holders of sockets that do not listen, of whom
+// some may be hidden.
+func endOrLook(q listeners.Query, pids []int) *Remedy {
+	if len(pids) == 0 && !process.MayTraceAll() {
+		return lookAsRoot(q)
+	}
+	return end(pids)
+}
+
+// end is the remedy for what processes hold and killport does not end; nil if
+// there is one among them that killport would not touch.
+func end(pids []int) *Remedy {
+	command, needsAdmin := []string{"kill"}, false
+	for _, pid := range pids {
+		if !endable(pid) {
+			return nil
+		}
+		command = append(command, strconv.Itoa(pid))
+		needsAdmin = needsAdmin || errors.Is(mayEnd(pid), process.ErrDenied)
+	}
+	switch {
+	case len(pids) == 0:
 		return nil
+	case needsAdmin:
+		return asRoot(command...)
 	}
-	command := []string{"kill", strconv.Itoa(pids[0])}
-	needsAdmin := foreign(uid)
-	if needsAdmin {
-		command = append([]string{"sudo"}, command...)
+	return &Remedy{Command: command}
+}
+
+func endable(pid int) bool {
+	p, err := process.Open(pid)
+	if err != nil {
+		return false
 	}
-	return &Remedy{Command: command, NeedsAdmin: needsAdmin}
+	defer p.Close()
+	info, err := p.Inspect()
+	if err != nil {
+		return false
+	}
+	protection, err := process.Protect(p, info)
+	return err == nil && protection == ""
 }
 
 // privileged: ports below net.ipv4.ip_unprivileged_port_start, for IPv6 too,
@@ -247,14 +289,16 @@ func privileged(q listeners.Query, bindError string) (Finding, bool) {
 		Cause: CausePrivileged, Severity: Error,
 		Evidence: map[string]any{"unprivileged_port_start": start},
 		Summary:  fmt.Sprintf("ports below %d take a privilege that we do not have", start),
-		Remedy:   &Remedy{Command: []string{"sudo", "sysctl", fmt.Sprintf("%s=%d", setting, q.Port)}, NeedsAdmin: true},
+		Remedy:   asRoot("sysctl", fmt.Sprintf("%s=%d", setting, q.Port)),
 	}, true
 }
 
 // ghost looks for processes that may have the socket without having it open:
 // it may be in flight in a Unix socket of theirs (unix(7), SCM_RIGHTS), or with
-// an io_uring of theirs.
-func (r *Report) ghost() Finding {
+// an io_uring of theirs. If that cannot be told, the kernel can be asked to
+// close it: it does not do that to a UDP socket (udp_abort leaves it bound),
+// and nobody should ask who cannot see all that may have it.
+func ghost(q listeners.Query) Finding {
 	var inflight, rings []int
 	pids, _ := process.All()
 	for _, pid := range pids {
@@ -276,7 +320,15 @@ func (r *Report) ghost() Finding {
 	both := slices.Compact(slices.Sorted(slices.Values(append(slices.Clone(inflight), rings...))))
 	if len(both) > 0 {
 		f.Summary += "; it may be with " + people(both)
-		f.Remedy = end(both, 0)
+	}
+	if len(both) == 1 {
+		f.Remedy = end(both)
+	}
+	if f.Remedy == nil && q.Proto == listeners.TCP && process.Outermost() {
+		f.Remedy = asRoot(append([]string{"killport", "--close-ghosts"}, q.Args()...)...)
+	}
+	if !process.Outermost() {
+		f.Summary += "; or with a process outside of this PID namespace"
 	}
 	return f
 }

@@ -1,6 +1,7 @@
 package portdiag
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"slices"
@@ -12,22 +13,45 @@ import (
 
 // redirect is a rule of the packet filter that sends a port elsewhere.
 type redirect struct {
-	Rule string // as the tool prints it
-	To   string // "172.17.0.2:80", ":8080"; "" if it does not say
+	Rule   string   // as the tool prints it
+	To     string   // "172.17.0.2:80", ":8080"; "" if it does not say
+	Wide   bool     // it is about other ports as well
+	Remove []string // the command that does; nil if it belongs to a program
+	place  string   // family, table and chain, in the words of nftables
 }
 
-// parseSave finds the redirections of a port in what iptables-save(8) prints:
+// owners are the programs that make rules, by how the names of their chains, or
+// of their tables, begin: a rule that is removed there is missed, or comes back.
+var owners = []string{"docker", "kube-", "cni-", "cni_", "netavark", "firewalld", "lxd", "incus"}
+
+func owned(table, chain string) bool {
+	return slices.ContainsFunc(owners, func(owner string) bool {
+		return strings.HasPrefix(strings.ToLower(table), owner) || strings.HasPrefix(strings.ToLower(chain), owner)
+	})
+}
+
+// merge adds rules to those that are known. One of iptables-nft is in the
+// listing of nft as well.
+func merge(known, rules []redirect) []redirect {
+	return append(known, slices.DeleteFunc(rules, func(r redirect) bool {
+		return slices.ContainsFunc(known, func(k redirect) bool { return k.place == r.place && k.To == r.To })
+	})...)
+}
+
+// parseSave finds the redirections of a port in what iptables-save(8) prints,
+// or ip6tables-save, of the table nat:
 //
 //	-A DOCKER ! -i docker0 -p tcp -m tcp --dport 8080 -j DNAT --to-destination 172.17.0.2:80
 //	-A PREROUTING -p tcp -m multiport --dports 80,8000:8010 -j REDIRECT --to-ports 3000
-func parseSave(b []byte, proto listeners.Proto, port uint16) []redirect {
+func parseSave(b []byte, program string, proto listeners.Proto, port uint16) []redirect {
+	family := map[string]string{"iptables": "ip", "ip6tables": "ip6"}[program]
 	var found []redirect
 	for line := range strings.Lines(string(b)) {
 		line = strings.TrimSpace(line)
-		if !strings.HasPrefix(line, "-A ") {
+		words := savedWords(line)
+		if len(words) < 2 || words[0] != "-A" {
 			continue
 		}
-		words := strings.Fields(line)
 		target := after(words, "-j")
 		if target != "DNAT" && target != "REDIRECT" || after(words, "-p") != strings.ToLower(string(proto)) {
 			continue
@@ -39,9 +63,47 @@ func parseSave(b []byte, proto listeners.Proto, port uint16) []redirect {
 		if ports := after(words, "--to-ports"); ports != "" {
 			to = ":" + ports
 		}
-		found = append(found, redirect{line, to})
+		r := redirect{Rule: line, To: to, place: family + " nat " + words[1]}
+		r.Wide = after(words, "--dport") != strconv.Itoa(int(port))
+		if !owned("", words[1]) {
+			r.Remove = append([]string{program, "-t", "nat", "-D"}, words[1:]...)
+		}
+		found = append(found, r)
 	}
 	return found
+}
+
+// savedWords are those of a line: one with a space in it is between quotation
+// marks, and a backslash takes the meaning from one mark or another backslash
+// (xtables_save_string of libxtables).
+func savedWords(line string) []string {
+	var words []string
+	var word strings.Builder
+	inWord, quoted, escaped := false, false, false
+	for _, c := range []byte(line) {
+		switch {
+		case escaped:
+			word.WriteByte(c)
+			escaped = false
+		case quoted && c == '\\':
+			escaped = true
+		case c == '"':
+			inWord, quoted = true, !quoted
+		case c == ' ' && !quoted:
+			if inWord {
+				words = append(words, word.String())
+			}
+			word.Reset()
+			inWord = false
+		default:
+			word.WriteByte(c)
+			inWord = true
+		}
+	}
+	if inWord {
+		words = append(words, word.String())
+	}
+	return words
 }
 
 // after is the word after a flag that is not negated.
@@ -70,18 +132,43 @@ func inPorts(list string, port uint16) bool {
 	return false
 }
 
+// withoutPort is a list like "80,8000-8010" less one port.
+func withoutPort(list string, port uint16) string {
+	var kept []string
+	for part := range strings.SplitSeq(list, ",") {
+		if !inPorts(part, port) {
+			kept = append(kept, part)
+			continue
+		}
+		low, high, isRange := strings.Cut(part, "-")
+		if !isRange {
+			continue
+		}
+		first, _ := strconv.Atoi(low)
+		last, _ := strconv.Atoi(high)
+		kept = append(kept, span(first, int(port)-1)...)
+		kept = append(kept, span(int(port)+1, last)...)
+	}
+	return strings.Join(kept, ",")
+}
+
+// span is a range as the kernel prints it, or nothing.
+func span(first, last int) []string {
+	switch {
+	case first > last:
+		return nil
+	case first == last:
+		return []string{strconv.Itoa(first)}
+	}
+	return []string{fmt.Sprintf("%d-%d", first, last)}
+}
+
 // parseNFT finds them in what "nft --json list ruleset" prints
 // (libnftables-json(5)).
 func parseNFT(b []byte, proto listeners.Proto, port uint16) ([]redirect, error) {
 	var ruleset struct {
 		Objects []struct {
-			Rule *struct {
-				Family string            `json:"family"`
-				Table  string            `json:"table"`
-				Chain  string            `json:"chain"`
-				Handle int               `json:"handle"`
-				Expr   []json.RawMessage `json:"expr"`
-			} `json:"rule"`
+			Rule *nftRule `json:"rule"`
 		} `json:"nftables"`
 	}
 	if err := json.Unmarshal(b, &ruleset); err != nil {
@@ -92,26 +179,44 @@ func parseNFT(b []byte, proto listeners.Proto, port uint16) ([]redirect, error) 
 		if o.Rule == nil {
 			continue
 		}
-		matches, to, redirects := false, "", false
-		for _, raw := range o.Rule.Expr {
-			var e nftExpr
-			if json.Unmarshal(raw, &e) != nil {
-				continue
-			}
-			matches = matches || e.matches(proto, port)
-			if t := cmpOr(e.DNAT, e.Redirect); t != nil {
-				to, redirects = t.String(), true
-			}
-			if _, ok := bareRedirect(raw); ok {
-				redirects = true
-			}
-		}
-		if matches && redirects {
-			r := o.Rule
-			found = append(found, redirect{fmt.Sprintf("%s %s %s handle %d", r.Family, r.Table, r.Chain, r.Handle), to})
+		if r, ok := o.Rule.redirect(proto, port); ok {
+			found = append(found, r)
 		}
 	}
 	return found, nil
+}
+
+type nftRule struct {
+	Family string            `json:"family"`
+	Table  string            `json:"table"`
+	Chain  string            `json:"chain"`
+	Handle int               `json:"handle"`
+	Expr   []json.RawMessage `json:"expr"`
+}
+
+// redirect reads what the rule does to a port.
+func (n nftRule) redirect(proto listeners.Proto, port uint16) (r redirect, ok bool) {
+	matches, redirects := false, false
+	for _, raw := range n.Expr {
+		var e nftExpr
+		if json.Unmarshal(raw, &e) != nil {
+			continue
+		}
+		if e.matches(proto, port) {
+			matches, r.Wide = true, string(e.Match.Right) != strconv.Itoa(int(port))
+		}
+		if t := cmp.Or(e.DNAT, e.Redirect); t != nil {
+			r.To, redirects = t.String(), true
+		}
+		redirects = redirects || bareRedirect(raw)
+	}
+	place, handle := []string{n.Family, n.Table, n.Chain}, []string{"handle", strconv.Itoa(n.Handle)}
+	r.place = strings.Join(place, " ")
+	r.Rule = r.place + " " + strings.Join(handle, " ")
+	if !owned(n.Table, n.Chain) {
+		r.Remove = slices.Concat([]string{"nft", "delete", "rule"}, place, handle)
+	}
+	return r, matches && redirects
 }
 
 // nftExpr are the expressions that matter.
@@ -143,21 +248,12 @@ func (t nftTarget) String() string {
 	return addr + ":" + string(t.Port)
 }
 
-func cmpOr(a, b *nftTarget) *nftTarget {
-	if a != nil {
-		return a
-	}
-	return b
-}
-
 // bareRedirect: "redirect" without a port is {"redirect": null}.
-func bareRedirect(raw json.RawMessage) (json.RawMessage, bool) {
+func bareRedirect(raw json.RawMessage) bool {
 	var e map[string]json.RawMessage
-	if json.Unmarshal(raw, &e) != nil {
-		return nil, false
-	}
-	v, ok := e["redirect"]
-	return v, ok
+	_ = json.Unmarshal(raw, &e)
+	_, ok := e["redirect"]
+	return ok
 }
 
 func (e nftExpr) matches(proto listeners.Proto, port uint16) bool {
@@ -188,8 +284,7 @@ func nftHas(raw json.RawMessage, port uint16) bool {
 	return slices.ContainsFunc(of.Set, func(one json.RawMessage) bool { return nftHas(one, port) })
 }
 
-// remedyOf names the command that shows the rules: which of them may go, only
-// people can tell.
+// redirectFinding has as its remedy to remove the first rule that may go.
 func redirectFinding(found []redirect, bindable bool) Finding {
 	rules, targets := []string{}, []string{}
 	for _, r := range found {
@@ -208,6 +303,15 @@ func redirectFinding(found []redirect, bindable bool) Finding {
 	}
 	if !bindable {
 		f.Severity = Info
+	}
+	at := slices.IndexFunc(found, func(r redirect) bool { return r.Remove != nil })
+	if at < 0 {
+		f.Summary += "; the rule belongs to the program that made it"
+		return f
+	}
+	f.Remedy = asRoot(found[at].Remove...)
+	if found[at].Wide {
+		f.Summary += "; the rule is about other ports as well"
 	}
 	return f
 }

@@ -1,6 +1,9 @@
 package process
 
-import "runtime"
+import (
+	"os"
+	"runtime"
+)
 
 // Superuser is what people call who may act on the processes of all.
 func Superuser() string {
@@ -10,11 +13,12 @@ func Superuser() string {
 	return "root"
 }
 
-// Elevated is the command as root; on Windows, where one opens a window as
-// administrator and types the command there, as it is.
+// Elevated is the command as root types it, if we are root, and else as
+// everybody does; on Windows, where one opens a window as administrator and
+// types the command there, as it is.
 func Elevated(command ...string) []string {
-	if runtime.GOOS == "windows" {
-		return command
+	if os.Geteuid() > 0 { // -1 on Windows
+		return append([]string{"sudo"}, command...)
 	}
-	return append([]string{"sudo"}, command...)
+	return command
 }

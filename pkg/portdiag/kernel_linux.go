@@ -1,0 +1,98 @@
+package portdiag
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/killport/killport/internal/command"
+	"github.com/killport/killport/internal/procfs"
+	"github.com/killport/killport/pkg/listeners"
+	"github.com/killport/killport/pkg/process"
+)
+
+// kernelServices are services of the kernel by their port, and the kernel
+// thread by which one knows that they run.
+var kernelServices = map[uint16]struct{ thread, what, unit string }{
+	2049: {"nfsd", "the NFS server", "nfs-server.service"},
+	445:  {"ksmbd", "the SMB server", "ksmbd.service"},
+}
+
+// nobodys explains a socket that no process has: by the kernel, or as a ghost.
+func (r *Report) nobodys(ctx context.Context, q listeners.Query) Finding {
+	if f, ok := serviceFinding(q.Port, kernelThreads()); ok {
+		return f
+	}
+	if q.Proto == listeners.UDP {
+		found, err := tunnels(ctx, q.Port)
+		if err != nil {
+			r.Unseen = append(r.Unseen, "the tunnels of the kernel: "+err.Error())
+		}
+		if len(found) > 0 {
+			return tunnelFinding(found)
+		}
+	}
+	return ghost(q)
+}
+
+// kernelThreads are the names of those that run.
+func kernelThreads() []string {
+	pids, _ := process.All()
+	var threads []string
+	for _, pid := range pids {
+		b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+		if err != nil {
+			continue
+		}
+		if stat, err := procfs.ParseStat(b); err == nil && stat.KernelThread() {
+			threads = append(threads, stat.Comm)
+		}
+	}
+	return threads
+}
+
+func serviceFinding(port uint16, threads []string) (Finding, bool) {
+	service, known := kernelServices[port]
+	at := slices.IndexFunc(threads, func(t string) bool { return known && strings.HasPrefix(t, service.thread) })
+	if at < 0 {
+		return Finding{}, false
+	}
+	return Finding{
+		Cause: CauseKernel, Severity: Error, Evidence: map[string]any{"thread": threads[at], "unit": service.unit},
+		Summary: service.what + " of the kernel listens",
+		Remedy:  asRoot("systemctl", "stop", service.unit),
+	}, true
+}
+
+// tunnels asks for those at a UDP port.
+func tunnels(ctx context.Context, port uint16) ([]tunnel, error) {
+	out, err := command.Ask(ctx, "ip", "-json", "-details", "link", "show")
+	if err != nil {
+		return nil, err
+	}
+	found, mute, err := parseTunnels(out, port)
+	if err != nil || len(mute) == 0 {
+		return found, err
+	}
+	if out, err = command.Ask(ctx, "wg", "show", "all", "listen-port"); err != nil {
+		return found, err
+	}
+	return append(found, parseListenPorts(out, mute, port)...), nil
+}
+
+// tunnelFinding: tunnels of one kind share a socket. The remedy is about the
+// first.
+func tunnelFinding(found []tunnel) Finding {
+	var links []string
+	for _, t := range found {
+		links = append(links, t.Link)
+	}
+	return Finding{
+		Cause: CauseKernel, Severity: Error, Evidence: map[string]any{"kind": found[0].Kind, "links": links},
+		Summary: fmt.Sprintf("the kernel has it, for %s (%s)", strings.Join(links, ", "), found[0].Kind),
+		Remedy:  asRoot("ip", "link", "delete", "dev", links[0]),
+	}
+}
