@@ -293,7 +293,7 @@ var enums = map[string]string{
 	"process.Protection": "pidcheck.schema.json#/$defs/protection",
 	"pidcheck.State":     "pidcheck.schema.json#/$defs/state",
 	"manager.Kind":       "pidcheck.schema.json#/$defs/manager_kind",
-	"manager.engine":     "pidcheck.schema.json#/$defs/engine_command",
+	"manager.engineName": "pidcheck.schema.json#/$defs/engine_command",
 	"pkill2.Outcome":     "pkill2.schema.json#/$defs/outcome",
 	"pkill2.Via":         "", // an option, in no record
 	"classify.Status":    "classify.schema.json#/$defs/status",

@@ -17,26 +17,28 @@ import (
 	"github.com/killport/killport/pkg/process"
 )
 
-// The engines, by the names of their commands.
+// engineName is an engine by the name of its command.
+type engineName string
+
 const (
-	docker  = "docker"
-	podman  = "podman"
-	nerdctl = "nerdctl"
+	docker  engineName = "docker"
+	podman  engineName = "podman"
+	nerdctl engineName = "nerdctl"
 )
 
 // engine is a container engine. Its command knows where the engine is:
 // contexts, DOCKER_HOST, configuration files, all of which are a user's.
 type engine struct {
-	name string
+	name engineName
 	as   []string // the beginning of a command that runs as the user whose engine it is
 }
 
 func (e engine) argv(args ...string) []string {
-	return append(append(slices.Clone(e.as), e.name), args...)
+	return append(append(slices.Clone(e.as), string(e.name)), args...)
 }
 
 // fronts are the programs that listen on behalf of containers.
-var fronts = map[string]string{
+var fronts = map[string]engineName{
 	"docker-proxy":       docker,
 	"dockerd":            docker, // with the userland proxy off
 	"com.docker.backend": docker, // Docker Desktop
@@ -52,7 +54,7 @@ var fronts = map[string]string{
 }
 
 // front is the engine on whose behalf the process listens, or "".
-func front(info process.Info) string {
+func front(info process.Info) engineName {
 	name := info.Program()
 	if name == "rootlesskit" { // runs dockerd-rootless.sh, or containerd-rootless.sh
 		if slices.ContainsFunc(info.Argv, func(arg string) bool { return strings.Contains(arg, "containerd") }) {
@@ -131,8 +133,8 @@ func (e engine) running(ctx context.Context, l listeners.Listener) ([]string, er
 func anyByID(ctx context.Context, id string) (*Manager, *inspection) {
 	nameless := Manager{Kind: Container, Name: id[:12], ID: id}
 	var errs []error
-	for _, name := range []string{docker, nerdctl, podman} {
-		if !command.Here(name) {
+	for _, name := range []engineName{docker, nerdctl, podman} {
+		if !command.Here(string(name)) {
 			continue
 		}
 		m, c := engine{name: name}.byID(ctx, id)
@@ -149,8 +151,8 @@ func anyByID(ctx context.Context, id string) (*Manager, *inspection) {
 
 // byID is the container with that ID, as far as its engine tells.
 func (e engine) byID(ctx context.Context, id string) (*Manager, *inspection) {
-	m := Manager{Kind: Container, Name: id[:12], Engine: e.name, ID: id}
-	if !slices.Contains([]string{docker, podman, nerdctl}, e.name) {
+	m := Manager{Kind: Container, Name: id[:12], Engine: string(e.name), ID: id}
+	if !slices.Contains([]engineName{docker, podman, nerdctl}, e.name) {
 		return m.without(fmt.Errorf("killport knows no command that stops it")), nil
 	}
 	m.Stop = e.argv("stop", m.Name)
@@ -168,7 +170,7 @@ func (e engine) byID(ctx context.Context, id string) (*Manager, *inspection) {
 func (e engine) manager(c inspection) *Manager {
 	name := strings.TrimPrefix(c.Name, "/")
 	return &Manager{
-		Kind: Container, Name: name, Engine: e.name, ID: c.ID, Image: c.Config.Image,
+		Kind: Container, Name: name, Engine: string(e.name), ID: c.ID, Image: c.Config.Image,
 		Project: c.Config.Labels["com.docker.compose.project"],
 		Restart: c.HostConfig.RestartPolicy.Name,
 		Stop:    e.argv("stop", name),
@@ -186,7 +188,7 @@ type publication struct {
 // published finds the container that publishes a port. It returns nil if the
 // engine is not here.
 func published(ctx context.Context, e engine, p publication) *Manager {
-	nameless := Manager{Kind: Container, Name: "unknown", Engine: e.name}
+	nameless := Manager{Kind: Container, Name: "unknown", Engine: string(e.name)}
 	ids, err := e.running(ctx, p.listener)
 	var all []inspection
 	if err == nil && len(ids) > 0 {

@@ -50,7 +50,7 @@ func readCgroups(pid string) (cgroups, error) {
 func containerOf(ctx context.Context, groups cgroups, line []ancestor, info process.Info, l listeners.Listener) (m *Manager, ok bool) {
 	ours, _ := readCgroups("self")
 	c, inside := groups.container(ours)
-	if !inside || c.engine == podman {
+	if !inside || c.engine == string(podman) {
 		if m := monitored(ctx, line); m != nil {
 			return m, true
 		}
@@ -71,7 +71,7 @@ func contained(ctx context.Context, c container, groups cgroups) *Manager {
 	byID := anyByID
 	if c.engine != "" {
 		u, _ := groups.unit()
-		byID = engineOf(c.engine, u.uid).byID
+		byID = engineOf(engineName(c.engine), u.uid).byID
 	}
 	m, inspected := byID(ctx, c.id)
 	if inspected == nil {
@@ -126,7 +126,7 @@ func ourContainers() (ids []string) {
 // engineOf is the engine of that name that a user has: rootless ones are each
 // user's own. Root asks as that user, from a folder that the user may enter:
 // what the user's configuration makes of the command is the user's doing.
-func engineOf(name string, uid uint32) engine {
+func engineOf(name engineName, uid uint32) engine {
 	known, err := user.LookupId(strconv.FormatUint(uint64(uid), 10))
 	if uid == 0 || os.Geteuid() != 0 || err != nil {
 		return engine{name: name}
@@ -290,7 +290,7 @@ func attached(holder process.Info, mainPID int) bool {
 		return false
 	}
 	client, err := process.Look(mainPID)
-	return err == nil && client.Program() == podman &&
+	return err == nil && client.Program() == string(podman) &&
 		slices.ContainsFunc(client.Argv, func(arg string) bool { return arg == "run" || arg == "start" })
 }
 
