@@ -8,7 +8,9 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/tidwall/gjson"
 )
@@ -170,4 +172,21 @@ func TestCloseGhostsSpares(t *testing.T) {
 		}
 		a.lives(t, a.PID)
 	})
+}
+
+// TestExitingIsNamed: one that takes long to close its files shows none of them,
+// and is the reason for a ghost all the same.
+func TestExitingIsNamed(t *testing.T) {
+	a := zoo(t, t.TempDir(), "lingering", "--for", "3s")
+	a.pins[a.PID].signal(syscall.SIGTERM)
+	var line gjson.Result
+	if !eventually(2*time.Second, func() bool {
+		_, line = sight{}.run(t, "portdiag", strconv.Itoa(a.Port))
+		return line.Get("verdict").Str == "ghost"
+	}) {
+		t.Fatalf("no ghost: %s", line)
+	}
+	if f := line.Get("findings.0"); f.Get("cause").Str != "ghost" || f.Get("evidence.exiting").Raw != fmt.Sprintf("[%d]", a.PID) || !strings.Contains(f.Get("summary").Str, "wait for ") {
+		t.Errorf("the finding is %s; want one that names PID %d", f, a.PID)
+	}
 }

@@ -31,7 +31,7 @@ var Causes = []About{
 	},
 	{
 		CauseGhost, "A socket listens that no process has open.",
-		"It is in flight in a Unix socket (SCM_RIGHTS), registered with an io_uring, or of a process in an outer PID namespace.",
+		"It is in flight in a Unix socket (SCM_RIGHTS), registered with an io_uring, of a process that takes long to exit, or of one in an outer PID namespace.",
 		"End the candidate that is named: `kill PID`. If it is not one alone, have the kernel close the socket: `sudo killport --close-ghosts PORT`. " +
 			"That is for TCP, and not from inside a PID namespace, where a ghost may be a server that runs well outside of it.",
 	},

@@ -293,36 +293,31 @@ func privileged(q listeners.Query, bindError string) (Finding, bool) {
 	}, true
 }
 
-// ghost looks for processes that may have the socket without having it open:
-// it may be in flight in a Unix socket of theirs (unix(7), SCM_RIGHTS), or with
-// an io_uring of theirs. If that cannot be told, the kernel can be asked to
-// close it: it does not do that to a UDP socket (udp_abort leaves it bound),
-// and nobody should ask who cannot see all that may have it.
+// ghost looks for processes that may have the socket without having it open.
+// If that cannot be told, the kernel can be asked to close it: it does not do
+// that to a UDP socket (udp_abort leaves it bound), and nobody should ask who
+// cannot see all that may have it.
 func ghost(q listeners.Query) Finding {
-	var inflight, rings []int
+	var by suspects
 	pids, _ := process.All()
+	slices.Sort(pids)
 	for _, pid := range pids {
-		queued, ring := candidate(pid)
-		if queued {
-			inflight = append(inflight, pid)
-		}
-		if ring {
-			rings = append(rings, pid)
-		}
+		by.look(pid)
 	}
-	slices.Sort(inflight)
-	slices.Sort(rings)
 	f := Finding{
 		Cause: CauseGhost, Severity: Error,
-		Evidence: map[string]any{"scm_fds": nonNil(inflight), "io_uring": nonNil(rings)},
+		Evidence: map[string]any{"scm_fds": nonNil(by.inflight), "io_uring": nonNil(by.rings), "exiting": nonNil(by.exiting)},
 		Summary:  "a socket listens that no process has open",
 	}
-	both := slices.Compact(slices.Sorted(slices.Values(append(slices.Clone(inflight), rings...))))
-	if len(both) > 0 {
-		f.Summary += "; it may be with " + people(both)
+	alive := slices.Compact(slices.Sorted(slices.Values(slices.Concat(by.inflight, by.rings))))
+	if len(alive) > 0 {
+		f.Summary += "; it may be with " + people(alive)
 	}
-	if len(both) == 1 {
-		f.Remedy = end(both)
+	if len(by.exiting) > 0 {
+		f.Summary += "; wait for " + people(by.exiting) + ", which closes what it had"
+	}
+	if len(alive) == 1 && len(by.exiting) == 0 {
+		f.Remedy = end(alive)
 	}
 	if f.Remedy == nil && q.Proto == listeners.TCP && process.Outermost() {
 		f.Remedy = asRoot(append([]string{"killport", "--close-ghosts"}, q.Args()...)...)
@@ -336,14 +331,29 @@ func ghost(q listeners.Query) Finding {
 // nonNil keeps an empty list from being null.
 func nonNil(pids []int) []int { return append([]int{}, pids...) }
 
-// candidate reports whether a process has a Unix socket with descriptors in
-// flight (the line scm_fds of its fdinfo, since Linux 5.6), or an io_uring.
-func candidate(pid int) (inflight, ring bool) {
+// suspects are processes that may have a socket without having it open: in
+// flight in a Unix socket of theirs (unix(7), SCM_RIGHTS; the line scm_fds of
+// its fdinfo, since Linux 5.6), with an io_uring of theirs, or on their way out,
+// when they show no files any more (exit_files of kernel/exit.c): to close
+// one can take long, that of a dead NFS server for example.
+type suspects struct{ inflight, rings, exiting []int }
+
+func (s *suspects) look(pid int) {
 	dir := "/proc/" + strconv.Itoa(pid)
 	fds, err := os.ReadDir(dir + "/fd")
 	if err != nil {
-		return false, false
+		return
 	}
+	if len(fds) == 0 {
+		if p, err := process.Open(pid); err == nil {
+			if p.Exiting() && !p.Exited() {
+				s.exiting = append(s.exiting, pid)
+			}
+			p.Close()
+		}
+		return
+	}
+	inflight, ring := false, false
 	for _, fd := range fds {
 		link, _ := os.Readlink(dir + "/fd/" + fd.Name())
 		switch {
@@ -354,7 +364,12 @@ func candidate(pid int) (inflight, ring bool) {
 			inflight = inflight || inFlight(b) > 0
 		}
 	}
-	return inflight, ring
+	if inflight {
+		s.inflight = append(s.inflight, pid)
+	}
+	if ring {
+		s.rings = append(s.rings, pid)
+	}
 }
 
 // inFlight reads the line "scm_fds: 1" of a fdinfo.
