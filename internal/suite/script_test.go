@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"net"
 	"os"
@@ -167,16 +168,18 @@ func portsCommand(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// zoo [-as NAME] MODE ARGS...: plays a mode until the script ends; sets port,
-// pid and so on, or NAME_port.
+// zoo [-as NAME] [-exe FILE] MODE ARGS...: plays a mode until the script ends;
+// sets port, pid and so on, or NAME_port. FILE becomes a copy of the zoo, to run
+// in its place.
 func zooCommand(ts *testscript.TestScript, neg bool, args []string) {
-	usage(ts, neg, args, 1, "zoo [-as NAME] MODE ARGS...")
-	prefix := ""
-	if args[0] == "-as" {
-		usage(ts, neg, args, 3, "zoo [-as NAME] MODE ARGS...")
-		prefix, args = args[1]+"_", args[2:]
-	}
-	a, err := startZoo(ts.MkAbs("."), args...)
+	prefix, program := "", "zoo"
+	flags := flag.NewFlagSet("zoo", flag.ContinueOnError)
+	flags.Func("as", "", func(name string) error { prefix = name + "_"; return nil })
+	flags.Func("exe", "", func(file string) error { program = ts.MkAbs(file); return copyZoo(program) })
+	ts.Check(flags.Parse(args))
+	args = flags.Args()
+	usage(ts, neg, args, 1, "zoo [-as NAME] [-exe FILE] MODE ARGS...")
+	a, err := startZooBy([]string{program}, ts.MkAbs("."), args...)
 	if errors.Is(err, errUnplayable) {
 		of(ts).t.Skip(err)
 	}
@@ -189,6 +192,18 @@ func zooCommand(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	ts.Setenv(prefix+"pids", strings.Trim(fmt.Sprint(a.PIDs), "[]"))
 	ts.Setenv(prefix+"addr", a.Addr)
+}
+
+func copyZoo(file string) error {
+	zoo, err := exec.LookPath("zoo")
+	if err != nil {
+		return err
+	}
+	b, err := os.ReadFile(zoo)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(file, b, 0o700)
 }
 
 // exit CODE CMD...: is exec, or pipe, for a command that must exit so.
@@ -429,7 +444,7 @@ func (s *state) pin(ts *testscript.TestScript, word string) pin {
 // ended them.
 func aliveCommand(ts *testscript.TestScript, neg bool, args []string) {
 	usage(ts, neg, args, 1, "alive PID...")
-	for _, word := range args {
+	for _, word := range strings.Fields(strings.Join(args, " ")) { // $pids are one argument
 		if of(ts).pin(ts, word).ended() {
 			ts.Fatalf("PID %s has ended", word)
 		}
@@ -439,7 +454,7 @@ func aliveCommand(ts *testscript.TestScript, neg bool, args []string) {
 // ended PID...: they have ended, or do so soon.
 func endedCommand(ts *testscript.TestScript, neg bool, args []string) {
 	usage(ts, neg, args, 1, "ended PID...")
-	for _, word := range args {
+	for _, word := range strings.Fields(strings.Join(args, " ")) { // $pids are one argument
 		if !eventually(patience, of(ts).pin(ts, word).ended) {
 			ts.Fatalf("PID %s is alive", word)
 		}

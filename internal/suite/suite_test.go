@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -156,7 +157,7 @@ func zoo(t testing.TB, dir string, args ...string) *animal {
 // zooBy is startZooBy for a test.
 func zooBy(t testing.TB, through []string, dir string, args ...string) *animal {
 	t.Helper()
-	a, err := startZooBy(through, dir, args...)
+	a, err := startZooBy(append(slices.Clip(through), "zoo"), dir, args...)
 	if errors.Is(err, errUnplayable) {
 		t.Skip(err)
 	}

@@ -48,14 +48,16 @@ type animal struct {
 
 // startZoo plays a mode, in a folder. Every ":0" among its addresses becomes a
 // port that no other test has.
-func startZoo(dir string, args ...string) (*animal, error) { return startZooBy(nil, dir, args...) }
+func startZoo(dir string, args ...string) (*animal, error) {
+	return startZooBy([]string{"zoo"}, dir, args...)
+}
 
 // startZooBy has a command start it that becomes it: as another user, in
-// another namespace.
-func startZooBy(through []string, dir string, args ...string) (*animal, error) {
+// another namespace, or a copy of it.
+func startZooBy(program []string, dir string, args ...string) (*animal, error) {
 	a := &animal{done: make(chan struct{}), pins: map[int]pin{}}
 	args = append([]string{args[0], "--life=2m", "--leash"}, withPorts(args[0], args[1:])...)
-	args = slices.Concat(through, []string{"zoo"}, args)
+	args = slices.Concat(program, args)
 	a.cmd = exec.Command(args[0], args[1:]...)
 	a.cmd.Dir = dir
 	a.cmd.Stderr = &a.stderr
