@@ -40,8 +40,9 @@ func (c *cases) lastLook(ctx context.Context) ([]listeners.Listener, error) {
 	}
 	w := c.watch()
 	for pause := time.Millisecond; ; pause = min(2*pause, 10*time.Millisecond) {
+		last := !w.goesOn()                                                // before the look, which may take a while and tells of its beginning
 		now, err := listeners.List(context.WithoutCancel(ctx), queries...) // an interrupted run has a verdict too
-		if err != nil || ctx.Err() != nil || c.allTaken(now) || !w.goesOn() {
+		if err != nil || last || ctx.Err() != nil || c.allTaken(now) {
 			return now, err
 		}
 		select {
