@@ -444,7 +444,7 @@ func (s *state) pin(ts *testscript.TestScript, word string) pin {
 // ended them.
 func aliveCommand(ts *testscript.TestScript, neg bool, args []string) {
 	usage(ts, neg, args, 1, "alive PID...")
-	for _, word := range strings.Fields(strings.Join(args, " ")) { // $pids are one argument
+	for word := range strings.FieldsSeq(strings.Join(args, " ")) { // $pids are one argument
 		if of(ts).pin(ts, word).ended() {
 			ts.Fatalf("PID %s has ended", word)
 		}
@@ -454,7 +454,7 @@ func aliveCommand(ts *testscript.TestScript, neg bool, args []string) {
 // ended PID...: they have ended, or do so soon.
 func endedCommand(ts *testscript.TestScript, neg bool, args []string) {
 	usage(ts, neg, args, 1, "ended PID...")
-	for _, word := range strings.Fields(strings.Join(args, " ")) { // $pids are one argument
+	for word := range strings.FieldsSeq(strings.Join(args, " ")) { // $pids are one argument
 		if !eventually(patience, of(ts).pin(ts, word).ended) {
 			ts.Fatalf("PID %s is alive", word)
 		}

@@ -184,7 +184,7 @@ func (c *portCase) supervised(ctx context.Context, res *Result, now []listeners.
 		if m != nil {
 			by.Name, by.Kind, by.Restart, by.Stop = m.Name, m.Kind, m.Restart, m.Stop
 			by.PID = cmp.Or(m.PID, by.PID)
-		} else if by.PID > 1 {
+		} else if by.PID > 1 && runtime.GOOS != "windows" { // where there is no such command
 			by.Stop = []string{"kill", strconv.Itoa(by.PID)}
 		}
 		if i == 0 && res.Reason == "respawned" {
