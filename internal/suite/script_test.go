@@ -231,36 +231,40 @@ func pipeline(ts *testscript.TestScript, args []string) (err error) {
 		ts.Check(err)
 		args = args[1:]
 	}
-	var stdout bytes.Buffer
 	var started []*exec.Cmd
 	for args != nil {
 		var argv []string
 		argv, args = cutPipe(args)
 		cmd := command(ts, argv)
-		cmd.Stdout, cmd.Stderr = &stdout, new(bytes.Buffer)
-		next := (*os.File)(nil)
+		var r, w *os.File
 		if args != nil {
-			r, w, err := os.Pipe()
+			r, w, err = os.Pipe()
 			ts.Check(err)
-			cmd.Stdout, next = w, r
 		}
-		if stdin != nil {
-			cmd.Stdin = stdin
-		}
-		ts.Check(cmd.Start())
-		for _, ours := range []any{cmd.Stdin, cmd.Stdout} {
-			if f, ok := ours.(*os.File); ok {
-				ts.Check(f.Close())
-			}
-		}
-		started, stdin = append(started, cmd), next
+		ts.Check(startBetween(cmd, stdin, w))
+		started, stdin = append(started, cmd), r
 	}
 	for _, cmd := range started {
 		err = cmd.Wait()
 		fmt.Fprint(ts.Stderr(), cmd.Stderr)
 	}
-	fmt.Fprint(ts.Stdout(), &stdout)
+	fmt.Fprint(ts.Stdout(), started[len(started)-1].Stdout)
 	return err
+}
+
+// startBetween starts a command, to which the files are given away. Without stdout it
+// has a buffer.
+func startBetween(cmd *exec.Cmd, stdin, stdout *os.File) error {
+	cmd.Stdout, cmd.Stderr = new(bytes.Buffer), new(bytes.Buffer)
+	if stdin != nil {
+		defer stdin.Close()
+		cmd.Stdin = stdin
+	}
+	if stdout != nil {
+		defer stdout.Close()
+		cmd.Stdout = stdout
+	}
+	return cmd.Start()
 }
 
 // cutPipe returns what is before the first |, and what is after it: nil if

@@ -148,6 +148,11 @@ func require(t *testing.T, names ...string) {
 	}
 }
 
+// startZoo plays a mode, in a folder.
+func startZoo(dir string, args ...string) (*animal, error) {
+	return startZooBy([]string{"zoo"}, dir, args...)
+}
+
 // zoo is startZoo for a test, which it ends with.
 func zoo(t testing.TB, dir string, args ...string) *animal {
 	t.Helper()

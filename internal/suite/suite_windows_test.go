@@ -1,6 +1,7 @@
 package suite_test
 
 import (
+	"flag"
 	"fmt"
 	"os"
 	"testing"
@@ -9,6 +10,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	flag.Parse()
 	dir, err := os.MkdirTemp("", "killport-suite")
 	if err == nil {
 		err = build(dir)

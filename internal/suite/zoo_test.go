@@ -46,14 +46,9 @@ type animal struct {
 	pins   map[int]pin   // of all that it has told us of
 }
 
-// startZoo plays a mode, in a folder. Every ":0" among its addresses becomes a
-// port that no other test has.
-func startZoo(dir string, args ...string) (*animal, error) {
-	return startZooBy([]string{"zoo"}, dir, args...)
-}
-
-// startZooBy has a command start it that becomes it: as another user, in
-// another namespace, or a copy of it.
+// startZooBy plays a mode, in a folder. The program is the zoo, a copy of it, or
+// a command that becomes it: as another user, in another namespace. Every ":0"
+// among its addresses becomes a port that no other test has.
 func startZooBy(program []string, dir string, args ...string) (*animal, error) {
 	a := &animal{done: make(chan struct{}), pins: map[int]pin{}}
 	args = append([]string{args[0], "--life=2m", "--leash"}, withPorts(args[0], args[1:])...)
@@ -78,6 +73,9 @@ func startZooBy(program []string, dir string, args ...string) (*animal, error) {
 	stdout.Close()
 	if err != nil {
 		return nil, errors.Join(err, leash.Close())
+	}
+	if p, err := pinned(a.cmd.Process.Pid); err == nil {
+		a.pins[a.cmd.Process.Pid] = p // as long as the PID cannot be another's
 	}
 	go func() {
 		_ = a.cmd.Wait()
@@ -105,7 +103,7 @@ func (a *animal) await(out *os.File) error {
 	if err := json.Unmarshal(line, &a.ready); err != nil {
 		return err
 	}
-	for _, pid := range append([]int{a.cmd.Process.Pid, a.PID, a.Parent, a.Supervisor, a.PeerPID}, a.PIDs...) {
+	for _, pid := range append([]int{a.PID, a.Parent, a.Supervisor, a.PeerPID}, a.PIDs...) {
 		if a.pins[pid] != 0 || pid == 0 {
 			continue
 		}
@@ -165,7 +163,7 @@ func cutPort(arg string) (host, port string, ok bool) {
 }
 
 // lastPort begins somewhere: two suites may run on one Windows.
-var lastPort = rand.Uint32N(10000) + 10000
+var lastPort = rand.Uint32N(5000) + 10000
 
 // freshPorts returns the first of n ports in a row that no test has or had:
 // one that the kernel chooses could be given to a second test as soon as the
