@@ -135,7 +135,6 @@ var (
 		"internal/rig":          nil,
 		"internal/suite":        nil,
 		"internal/zoo":          nil,
-		"internal/wine":         nil,
 		"internal/wine/prngdll": nil,
 		"scripts":               nil,
 		".":                     nil,

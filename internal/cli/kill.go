@@ -53,7 +53,7 @@ func (k Kill) Options(s *Session) (pkill2.Options, error) {
 		Grace: k.Grace, Signal: signal, Via: pkill2.Via(k.Via), Override: k.Override, Ghosts: pkill2.Ghosts(k.Ghosts), Heirs: pkill2.Heirs(k.Heirs), DryRun: bool(k.DryRun),
 		Waiting: func(pids []int, left time.Duration) {
 			// A terminal that is held (Ctrl-S) must not delay what is due.
-			go s.Note("waiting for %s to end, SIGKILL in %.1f s", joined(pids), left.Seconds())
+			go s.Note("waiting for %s to end, %s in %.1f s", joined(pids), process.KillName(), left.Seconds())
 		},
 		Stopping: func(what []string) { go s.Note("stopping %s", strings.Join(what, ", ")) },
 	}, nil

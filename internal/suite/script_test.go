@@ -1,4 +1,4 @@
-//go:build linux
+//go:build linux || windows
 
 package suite_test
 
@@ -6,10 +6,15 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"flag"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
+	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -25,7 +30,8 @@ import (
 )
 
 // TestScripts runs testdata/script: a folder for each command, a script for
-// each behaviour of it.
+// each behaviour of it. As with Go files, a name that ends in _linux or
+// _windows is for that system alone.
 func TestScripts(t *testing.T) {
 	dirs, err := filepath.Glob(filepath.Join("testdata", "script", "*"))
 	if err != nil || len(dirs) == 0 {
@@ -35,13 +41,27 @@ func TestScripts(t *testing.T) {
 		t.Run(filepath.Base(dir), func(t *testing.T) {
 			t.Parallel()
 			testscript.Run(t, testscript.Params{
-				Dir:                dir,
+				Files:              scripts(t, dir),
 				Setup:              setup,
 				Cmds:               commands,
+				Condition:          condition,
 				RequireUniqueNames: true,
 			})
 		})
 	}
+}
+
+// scripts returns those of a folder that are for this system.
+func scripts(t *testing.T, dir string) []string {
+	all, err := filepath.Glob(filepath.Join(dir, "*.txtar"))
+	if err != nil || len(all) == 0 {
+		t.Fatalf("no scripts in %s: %v", dir, err)
+	}
+	return slices.DeleteFunc(all, func(file string) bool {
+		name := strings.TrimSuffix(file, ".txtar")
+		return runtime.GOOS != "linux" && strings.HasSuffix(name, "_linux") ||
+			runtime.GOOS != "windows" && strings.HasSuffix(name, "_windows")
+	})
 }
 
 // commands are those that scripts have beside testscript's own.
@@ -49,7 +69,9 @@ var commands = map[string]func(*testscript.TestScript, bool, []string){
 	"needs":         needsCommand,
 	"ports":         portsCommand,
 	"zoo":           zooCommand,
+	"edit":          editCommand,
 	"exit":          exitCommand,
+	"pipe":          pipeCommand,
 	"start":         startCommand,
 	"interrupt":     interruptCommand,
 	"finish":        finishCommand,
@@ -59,7 +81,6 @@ var commands = map[string]func(*testscript.TestScript, bool, []string){
 	"printable":     printableCommand,
 	"alive":         aliveCommand,
 	"ended":         endedCommand,
-	"pending":       pendingCommand,
 	"appears":       appearsCommand,
 }
 
@@ -84,6 +105,8 @@ func setup(env *testscript.Env) error {
 	ctx, cancel := context.WithTimeout(context.Background(), 3*patience)
 	s := &state{t: env.T(), ctx: ctx}
 	env.Values[stateKey{}] = s
+	env.Setenv("soft", soft) // what a holder is asked to end by
+	env.Setenv("hard", hard)
 	env.Defer(func() {
 		cancel()
 		for _, a := range s.animals {
@@ -106,6 +129,28 @@ func usage(ts *testscript.TestScript, neg bool, args []string, least int, words 
 	}
 }
 
+// missing says why what is needed is not all here.
+func missing(names ...string) error {
+	for _, name := range names {
+		need, ok := needs[name]
+		if !ok {
+			panic(fmt.Sprintf("nobody knows what %q is", name)) // a skip would hide it
+		}
+		if err := need(); err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+	}
+	return nil
+}
+
+func ipv6() error {
+	l, err := net.Listen("tcp6", "[::1]:0")
+	if err != nil {
+		return fmt.Errorf("no IPv6: %w", err)
+	}
+	return l.Close()
+}
+
 // needs WHAT...: skips the script if it is not all here.
 func needsCommand(ts *testscript.TestScript, neg bool, args []string) {
 	usage(ts, neg, args, 1, "needs WHAT...")
@@ -123,16 +168,18 @@ func portsCommand(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// zoo [-as NAME] MODE ARGS...: plays a mode until the script ends; sets port,
-// pid and so on, or NAME_port.
+// zoo [-as NAME] [-exe FILE] MODE ARGS...: plays a mode until the script ends;
+// sets port, pid and so on, or NAME_port. FILE becomes a copy of the zoo, to run
+// in its place.
 func zooCommand(ts *testscript.TestScript, neg bool, args []string) {
-	usage(ts, neg, args, 1, "zoo [-as NAME] MODE ARGS...")
-	prefix := ""
-	if args[0] == "-as" {
-		usage(ts, neg, args, 3, "zoo [-as NAME] MODE ARGS...")
-		prefix, args = args[1]+"_", args[2:]
-	}
-	a, err := startZoo(ts.MkAbs("."), args...)
+	prefix, program := "", "zoo"
+	flags := flag.NewFlagSet("zoo", flag.ContinueOnError)
+	flags.Func("as", "", func(name string) error { prefix = name + "_"; return nil })
+	flags.Func("exe", "", func(file string) error { program = ts.MkAbs(file); return copyZoo(program) })
+	ts.Check(flags.Parse(args))
+	args = flags.Args()
+	usage(ts, neg, args, 1, "zoo [-as NAME] [-exe FILE] MODE ARGS...")
+	a, err := startZooBy([]string{program}, ts.MkAbs("."), args...)
 	if errors.Is(err, errUnplayable) {
 		of(ts).t.Skip(err)
 	}
@@ -147,10 +194,96 @@ func zooCommand(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Setenv(prefix+"addr", a.Addr)
 }
 
-// exit CODE CMD...: is exec, for a command that must exit so.
+func copyZoo(file string) error {
+	zoo, err := exec.LookPath("zoo")
+	if err != nil {
+		return err
+	}
+	b, err := os.ReadFile(zoo)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(file, b, 0o700)
+}
+
+// exit CODE CMD...: is exec, or pipe, for a command that must exit so.
 func exitCommand(ts *testscript.TestScript, neg bool, args []string) {
 	usage(ts, neg, args, 2, "exit CODE CMD...")
+	if slices.Contains(args, "|") || strings.HasPrefix(args[1], "<") {
+		checkExit(ts, args[0], pipeline(ts, args[1:]))
+		return
+	}
 	checkExit(ts, args[0], ts.Exec(args[1], args[2:]...))
+}
+
+// pipe [<FILE] CMD... | CMD...: runs commands as a shell does, each feeding the
+// next, the first from the file. The last one must succeed.
+func pipeCommand(ts *testscript.TestScript, neg bool, args []string) {
+	usage(ts, neg, args, 1, "pipe [<FILE] CMD... | CMD...")
+	checkExit(ts, "0", pipeline(ts, args))
+}
+
+// pipeline returns the error of the last command.
+func pipeline(ts *testscript.TestScript, args []string) (err error) {
+	var stdin *os.File
+	if file, ok := strings.CutPrefix(args[0], "<"); ok {
+		stdin, err = os.Open(ts.MkAbs(file))
+		ts.Check(err)
+		args = args[1:]
+	}
+	var started []*exec.Cmd
+	for args != nil {
+		var argv []string
+		argv, args = cutPipe(args)
+		cmd := command(ts, argv)
+		var r, w *os.File
+		if args != nil {
+			r, w, err = os.Pipe()
+			ts.Check(err)
+		}
+		ts.Check(startBetween(cmd, stdin, w))
+		started, stdin = append(started, cmd), r
+	}
+	for _, cmd := range started {
+		err = cmd.Wait()
+		fmt.Fprint(ts.Stderr(), cmd.Stderr)
+	}
+	fmt.Fprint(ts.Stdout(), started[len(started)-1].Stdout)
+	return err
+}
+
+// startBetween starts a command, to which the files are given away. Without stdout it
+// has a buffer.
+func startBetween(cmd *exec.Cmd, stdin, stdout *os.File) error {
+	cmd.Stdout, cmd.Stderr = new(bytes.Buffer), new(bytes.Buffer)
+	if stdin != nil {
+		defer stdin.Close()
+		cmd.Stdin = stdin
+	}
+	if stdout != nil {
+		defer stdout.Close()
+		cmd.Stdout = stdout
+	}
+	return cmd.Start()
+}
+
+// cutPipe returns what is before the first |, and what is after it: nil if
+// there is none.
+func cutPipe(args []string) (argv, rest []string) {
+	if at := slices.Index(args, "|"); at >= 0 {
+		return args[:at], args[at+1:]
+	}
+	return args, nil
+}
+
+// edit FILE REGEXP NEW: replaces what matches, which must be there.
+func editCommand(ts *testscript.TestScript, neg bool, args []string) {
+	usage(ts, neg, args, 3, "edit FILE REGEXP NEW")
+	was, re := ts.ReadFile(args[0]), regexp.MustCompile(args[1])
+	if !re.MatchString(was) {
+		ts.Fatalf("%s has no %q:\n%s", args[0], args[1], was)
+	}
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(re.ReplaceAllString(was, args[2])), 0o666))
 }
 
 func checkExit(ts *testscript.TestScript, want string, err error) {
@@ -315,7 +448,7 @@ func (s *state) pin(ts *testscript.TestScript, word string) pin {
 // ended them.
 func aliveCommand(ts *testscript.TestScript, neg bool, args []string) {
 	usage(ts, neg, args, 1, "alive PID...")
-	for _, word := range args {
+	for word := range strings.FieldsSeq(strings.Join(args, " ")) { // $pids are one argument
 		if of(ts).pin(ts, word).ended() {
 			ts.Fatalf("PID %s has ended", word)
 		}
@@ -325,20 +458,10 @@ func aliveCommand(ts *testscript.TestScript, neg bool, args []string) {
 // ended PID...: they have ended, or do so soon.
 func endedCommand(ts *testscript.TestScript, neg bool, args []string) {
 	usage(ts, neg, args, 1, "ended PID...")
-	for _, word := range args {
+	for word := range strings.FieldsSeq(strings.Join(args, " ")) { // $pids are one argument
 		if !eventually(patience, of(ts).pin(ts, word).ended) {
 			ts.Fatalf("PID %s is alive", word)
 		}
-	}
-}
-
-// pending PID: waits until SIGTERM was sent to a process that blocks it.
-func pendingCommand(ts *testscript.TestScript, neg bool, args []string) {
-	usage(ts, neg, args, 1, "pending PID")
-	pid, err := strconv.Atoi(args[0])
-	ts.Check(err)
-	if !eventually(patience, func() bool { return pending(pid) }) {
-		ts.Fatalf("no SIGTERM came to PID %d", pid)
 	}
 }
 

@@ -3,16 +3,17 @@
 package suite_test
 
 import (
+	"bytes"
 	"cmp"
+	"context"
 	"errors"
 	"flag"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"os/signal"
-	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -23,9 +24,6 @@ import (
 
 // insideVar is set for the test binary that runs inside the namespaces.
 const insideVar = "KILLPORT_SUITE_INSIDE"
-
-// patience bounds every wait for something that takes milliseconds.
-const patience = 20 * time.Second
 
 func TestMain(m *testing.M) {
 	flag.Parse()
@@ -63,34 +61,6 @@ func outside(m *testing.M, dir string) int {
 		return code
 	}
 	return m.Run()
-}
-
-// build makes the commands and the zoo the first of their names on PATH.
-func build(dir string) error {
-	bin, cover := filepath.Join(dir, "bin"), filepath.Join(dir, "cover")
-	for _, d := range []string{bin, cover} {
-		if err := os.Mkdir(d, 0o777); err != nil {
-			return err
-		}
-	}
-	// Other users run the programs, and write what those covered.
-	if err := errors.Join(os.Chmod(dir, 0o755), os.Chmod(bin, 0o755), os.Chmod(cover, 0o777)); err != nil {
-		return err
-	}
-	args := []string{"build", "-buildvcs=false", "-o", bin}
-	if mode := testing.CoverMode(); mode != "" {
-		args = append(args, "-cover", "-covermode="+mode)
-		// go test -cover has a GOCOVERDIR of its own, and takes another one with -args.
-		given := flag.Lookup("test.gocoverdir").Value.String()
-		os.Setenv("GOCOVERDIR", cmp.Or(given, os.Getenv("GOCOVERDIR"), cover))
-	}
-	cmd := exec.Command("go", append(args, "./cmd/...", "./internal/zoo")...)
-	cmd.Dir = filepath.Join("..", "..")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("go %s: %w\n%s", strings.Join(cmd.Args[1:], " "), err, out)
-	}
-	os.Unsetenv("KILLPORT_ALL")
-	return os.Setenv("PATH", bin+string(os.PathListSeparator)+os.Getenv("PATH"))
 }
 
 // namespaces is the command argv in namespaces of its own. There PID 1 is the
@@ -164,14 +134,6 @@ func otherUser() error {
 	return nil
 }
 
-func ipv6() error {
-	l, err := net.Listen("tcp6", "[::1]:0")
-	if err != nil {
-		return fmt.Errorf("no IPv6: %w", err)
-	}
-	return l.Close()
-}
-
 func program(name string) func() error {
 	return func() error {
 		_, err := exec.LookPath(name)
@@ -179,23 +141,90 @@ func program(name string) func() error {
 	}
 }
 
-// missing says why what is needed is not all here.
-func missing(names ...string) error {
-	for _, name := range names {
-		need, ok := needs[name]
-		if !ok {
-			panic(fmt.Sprintf("nobody knows what %q is", name)) // a skip would hide it
-		}
-		if err := need(); err != nil {
-			return fmt.Errorf("%s: %w", name, err)
-		}
-	}
-	return nil
-}
-
 func require(t *testing.T, names ...string) {
 	t.Helper()
 	if err := missing(names...); err != nil {
 		t.Skip(err)
 	}
+}
+
+// startZoo plays a mode, in a folder.
+func startZoo(dir string, args ...string) (*animal, error) {
+	return startZooBy([]string{"zoo"}, dir, args...)
+}
+
+// zoo is startZoo for a test, which it ends with.
+func zoo(t testing.TB, dir string, args ...string) *animal {
+	t.Helper()
+	return zooBy(t, nil, dir, args...)
+}
+
+// zooBy is startZooBy for a test.
+func zooBy(t testing.TB, through []string, dir string, args ...string) *animal {
+	t.Helper()
+	a, err := startZooBy(append(slices.Clip(through), "zoo"), dir, args...)
+	if errors.Is(err, errUnplayable) {
+		t.Skip(err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(a.end)
+	return a
+}
+
+// lives fails the test unless the process is alive; it must be of this animal.
+func (a *animal) lives(t testing.TB, pid int) {
+	t.Helper()
+	if p, ok := a.pins[pid]; !ok || p.ended() {
+		t.Errorf("PID %d of zoo %q has ended", pid, a.cmd.Args[1:])
+	}
+}
+
+// result is what a command has left behind.
+type result struct {
+	stdout, stderr string
+	code           int
+	pid            int
+	took           time.Duration
+}
+
+// run runs a command to its end.
+func run(t testing.TB, cmd *exec.Cmd) result {
+	t.Helper()
+	var stdout, stderr bytes.Buffer
+	if cmd.Stdout == nil {
+		cmd.Stdout = &stdout
+	}
+	if cmd.Stderr == nil {
+		cmd.Stderr = &stderr
+	}
+	began := time.Now()
+	err := cmd.Start()
+	if err == nil {
+		late := time.AfterFunc(2*patience, func() { _ = cmd.Process.Kill() })
+		err = cmd.Wait()
+		late.Stop()
+	}
+	if _, exited := errors.AsType[*exec.ExitError](err); err != nil && !exited {
+		t.Fatalf("%q: %v", cmd.Args, err)
+	}
+	return result{
+		stdout: stdout.String(), stderr: stderr.String(), code: cmd.ProcessState.ExitCode(),
+		pid: cmd.Process.Pid, took: time.Since(began),
+	}
+}
+
+// limited is for a command that is killed if it takes too long.
+func limited(t testing.TB) context.Context {
+	ctx, cancel := context.WithTimeout(t.Context(), 2*patience)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+// tool is a command with what it reads.
+func tool(ctx context.Context, stdin string, argv ...string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
+	cmd.Stdin = strings.NewReader(stdin)
+	return cmd
 }

@@ -1,25 +1,22 @@
-//go:build linux
+//go:build linux || windows
 
 package suite_test
 
 import (
 	"bufio"
 	"bytes"
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math/rand/v2"
+	"net"
 	"os"
 	"os/exec"
 	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
-	"syscall"
-	"testing"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 // errUnplayable says that the zoo cannot play a mode on this system.
@@ -49,19 +46,17 @@ type animal struct {
 	pins   map[int]pin   // of all that it has told us of
 }
 
-// startZoo plays a mode, in a folder. Every ":0" among its addresses becomes a
-// port that no other test has.
-func startZoo(dir string, args ...string) (*animal, error) { return startZooBy(nil, dir, args...) }
-
-// startZooBy has a command start it that becomes it: as another user, in
-// another namespace.
-func startZooBy(through []string, dir string, args ...string) (*animal, error) {
+// startZooBy plays a mode, in a folder. The program is the zoo, a copy of it, or
+// a command that becomes it: as another user, in another namespace. Every ":0"
+// among its addresses becomes a port that no other test has.
+func startZooBy(program []string, dir string, args ...string) (*animal, error) {
 	a := &animal{done: make(chan struct{}), pins: map[int]pin{}}
 	args = append([]string{args[0], "--life=2m", "--leash"}, withPorts(args[0], args[1:])...)
-	args = slices.Concat(through, []string{"zoo"}, args)
+	args = slices.Concat(program, args)
 	a.cmd = exec.Command(args[0], args[1:]...)
 	a.cmd.Dir = dir
 	a.cmd.Stderr = &a.stderr
+	a.cmd.SysProcAttr = console
 	// Pipes of our own: StdinPipe would be closed, and StdoutPipe waited for, by Wait.
 	stdin, leash, err := os.Pipe()
 	if err != nil {
@@ -78,6 +73,9 @@ func startZooBy(through []string, dir string, args ...string) (*animal, error) {
 	stdout.Close()
 	if err != nil {
 		return nil, errors.Join(err, leash.Close())
+	}
+	if p, err := pinned(a.cmd.Process.Pid); err == nil {
+		a.pins[a.cmd.Process.Pid] = p // as long as the PID cannot be another's
 	}
 	go func() {
 		_ = a.cmd.Wait()
@@ -105,15 +103,15 @@ func (a *animal) await(out *os.File) error {
 	if err := json.Unmarshal(line, &a.ready); err != nil {
 		return err
 	}
-	for _, pid := range append([]int{a.cmd.Process.Pid, a.PID, a.Parent, a.Supervisor, a.PeerPID}, a.PIDs...) {
+	for _, pid := range append([]int{a.PID, a.Parent, a.Supervisor, a.PeerPID}, a.PIDs...) {
 		if a.pins[pid] != 0 || pid == 0 {
 			continue
 		}
 		p, err := pinned(pid)
 		if err == nil {
 			a.pins[pid] = p
-		} else if err != unix.ESRCH { // the modes that exit have done so
-			return fmt.Errorf("pidfd_open(%d): %w", pid, err)
+		} else if err != errNoProcess { // the modes that exit have done so
+			return fmt.Errorf("pin PID %d: %w", pid, err)
 		}
 	}
 	return nil
@@ -123,9 +121,9 @@ func (a *animal) await(out *os.File) error {
 func (a *animal) end() {
 	a.leash.Close()
 	for _, p := range a.pins {
-		p.signal(unix.SIGCONT) // a stopped one notices nothing
+		p.wake() // a stopped one notices nothing
 		if !eventually(5*time.Second, p.ended) {
-			p.signal(unix.SIGKILL)
+			p.kill()
 		}
 		p.close()
 	}
@@ -164,57 +162,31 @@ func cutPort(arg string) (host, port string, ok bool) {
 	return arg[:i], arg[i+1:], err == nil
 }
 
-var lastPort atomic.Uint32
+// lastPort begins somewhere: two suites may run on one Windows.
+var lastPort = rand.Uint32N(5000) + 10000
 
 // freshPorts returns the first of n ports in a row that no test has or had:
 // one that the kernel chooses could be given to a second test as soon as the
 // first has it freed. They are below the ports that the kernel chooses from.
-func freshPorts(n int) int { return 10000 + int(lastPort.Add(uint32(n))) - n + 1 }
-
-// zoo is startZoo for a test, which it ends with.
-func zoo(t testing.TB, dir string, args ...string) *animal {
-	t.Helper()
-	return zooBy(t, nil, dir, args...)
-}
-
-// zooBy is startZooBy for a test.
-func zooBy(t testing.TB, through []string, dir string, args ...string) *animal {
-	t.Helper()
-	a, err := startZooBy(through, dir, args...)
-	if errors.Is(err, errUnplayable) {
-		t.Skip(err)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(a.end)
-	return a
-}
-
-// lives fails the test unless the process is alive; it must be of this animal.
-func (a *animal) lives(t testing.TB, pid int) {
-	t.Helper()
-	if p, ok := a.pins[pid]; !ok || p.ended() {
-		t.Errorf("PID %d of zoo %q has ended", pid, a.cmd.Args[1:])
+func freshPorts(n int) int {
+	for {
+		if first := int(atomic.AddUint32(&lastPort, uint32(n))) - n + 1; allFree(first, n) {
+			return first
+		}
 	}
 }
 
-// pin is a pidfd: whatever becomes of the PID, it stays the process.
-type pin int
-
-func pinned(pid int) (pin, error) {
-	fd, err := unix.PidfdOpen(pid, 0)
-	return pin(fd), err
+// allFree keeps us away from what others have: no Windows is ours alone.
+func allFree(first, n int) bool {
+	for port := first; port < first+n; port++ {
+		l, err := net.Listen("tcp4", "127.0.0.1:"+strconv.Itoa(port))
+		if err != nil {
+			return false
+		}
+		l.Close()
+	}
+	return true
 }
-
-// ended: a pidfd is readable once its process has ended.
-func (p pin) ended() bool {
-	n, err := unix.Poll([]unix.PollFd{{Fd: int32(p), Events: unix.POLLIN}}, 0)
-	return n == 1 && err == nil
-}
-
-func (p pin) signal(s syscall.Signal) { _ = unix.PidfdSendSignal(int(p), s, nil, 0) }
-func (p pin) close()                  { unix.Close(int(p)) }
 
 // eventually waits until it is so, for as long as said.
 func eventually(limit time.Duration, so func() bool) bool {
@@ -224,64 +196,4 @@ func eventually(limit time.Duration, so func() bool) bool {
 		}
 	}
 	return true
-}
-
-// pending reports whether SIGTERM waits for the process, which blocks it.
-func pending(pid int) bool {
-	status, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/status")
-	if err != nil {
-		return false
-	}
-	_, mask, _ := strings.Cut(string(status), "\nShdPnd:\t")
-	mask, _, _ = strings.Cut(mask, "\n")
-	bits, err := strconv.ParseUint(mask, 16, 64)
-	return err == nil && bits&(1<<(unix.SIGTERM-1)) != 0
-}
-
-// result is what a command has left behind.
-type result struct {
-	stdout, stderr string
-	code           int
-	pid            int
-	took           time.Duration
-}
-
-// run runs a command to its end.
-func run(t testing.TB, cmd *exec.Cmd) result {
-	t.Helper()
-	var stdout, stderr bytes.Buffer
-	if cmd.Stdout == nil {
-		cmd.Stdout = &stdout
-	}
-	if cmd.Stderr == nil {
-		cmd.Stderr = &stderr
-	}
-	began := time.Now()
-	err := cmd.Start()
-	if err == nil {
-		late := time.AfterFunc(2*patience, func() { _ = cmd.Process.Kill() })
-		err = cmd.Wait()
-		late.Stop()
-	}
-	if _, exited := errors.AsType[*exec.ExitError](err); err != nil && !exited {
-		t.Fatalf("%q: %v", cmd.Args, err)
-	}
-	return result{
-		stdout: stdout.String(), stderr: stderr.String(), code: cmd.ProcessState.ExitCode(),
-		pid: cmd.Process.Pid, took: time.Since(began),
-	}
-}
-
-// limited is for a command that is killed if it takes too long.
-func limited(t testing.TB) context.Context {
-	ctx, cancel := context.WithTimeout(t.Context(), 2*patience)
-	t.Cleanup(cancel)
-	return ctx
-}
-
-// tool is a command with what it reads.
-func tool(ctx context.Context, stdin string, argv ...string) *exec.Cmd {
-	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
-	cmd.Stdin = strings.NewReader(stdin)
-	return cmd
 }

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"os/exec"
 	"strconv"
@@ -34,6 +35,10 @@ type child struct {
 
 // spawn starts mode and waits until it is ready.
 func (c *call) spawn(t tie, files []*os.File, mode string, args ...string) (*child, error) {
+	return c.spawnPrepared(t, func(cmd *exec.Cmd) { cmd.ExtraFiles = files }, mode, args...)
+}
+
+func (c *call) spawnPrepared(t tie, prepare func(*exec.Cmd), mode string, args ...string) (*child, error) {
 	exe, err := os.Executable()
 	if err != nil {
 		return nil, err
@@ -46,7 +51,8 @@ func (c *call) spawn(t tie, files []*os.File, mode string, args ...string) (*chi
 	ch := &child{done: make(chan struct{})}
 	ch.cmd = exec.Command(exe, mode, "--life="+c.left().String(), "--leash="+strconv.FormatBool(t == leashed || c.leash))
 	ch.cmd.Args = append(ch.cmd.Args, args...)
-	ch.cmd.Stdout, ch.cmd.Stderr, ch.cmd.ExtraFiles = w, w, files
+	ch.cmd.Stdout, ch.cmd.Stderr = w, w
+	prepare(ch.cmd)
 	err = ch.start(t, c.leash)
 	w.Close()
 	if err != nil {
@@ -190,6 +196,9 @@ func respawn(c *call) error {
 }
 
 func two(c *call) error {
+	if c.parentHolds {
+		return twoWithParent(c)
+	}
 	children, err := severalTimes(func() ([]*child, error) {
 		a, err := c.spawn(leashed, nil, "serve", c.addr())
 		if err != nil {
@@ -207,6 +216,21 @@ func two(c *call) error {
 	r := together(children)
 	r.Addrs = []string{children[0].Addr, children[1].Addr}
 	return c.holdWhile(children, r)
+}
+
+func twoWithParent(c *call) error {
+	var child *child
+	l, err := severalTimes(func() (net.Listener, error) {
+		l, err := c.listen(c.addr(), nil)
+		if err == nil {
+			child, err = c.spawn(leashed, nil, "serve", withPort("127.0.0.2:0", portOf(l.Addr().String())))
+		}
+		return l, err
+	})
+	if err != nil {
+		return err
+	}
+	return c.hold(at(l.Addr(), os.Getpid(), child.PID))
 }
 
 // together is the ready of children that hold sockets of their own.

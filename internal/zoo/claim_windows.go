@@ -5,13 +5,17 @@ import (
 	"syscall"
 )
 
-// claim makes Wine show who listens: its table names the owner of a listener only after getsockopt(SO_KEEPALIVE).
-func claim(l net.Listener) error {
+func claim(l net.Listener) error { return control(l, showOwner) }
+
+// showOwner: the table of Wine names the owner of a socket only after getsockopt(SO_KEEPALIVE).
+func showOwner(s syscall.Handle) {
+	_, _ = syscall.GetsockoptInt(s, syscall.SOL_SOCKET, syscall.SO_KEEPALIVE)
+}
+
+func control(l net.Listener, f func(syscall.Handle)) error {
 	s, err := l.(*net.TCPListener).SyscallConn()
 	if err != nil {
 		return err
 	}
-	return s.Control(func(fd uintptr) {
-		_, _ = syscall.GetsockoptInt(syscall.Handle(fd), syscall.SOL_SOCKET, syscall.SO_KEEPALIVE)
-	})
+	return s.Control(func(fd uintptr) { f(syscall.Handle(fd)) })
 }

@@ -19,6 +19,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"runtime"
 )
 
 // argsVar hands over the arguments where argv itself is falsified; see hostileName.
@@ -51,6 +52,11 @@ func run(args []string, stdout, stderr io.Writer) int {
 	return 1
 }
 
+// unsupported stands for the modes of other systems.
+func unsupported(*call) error {
+	return fmt.Errorf("%w on %s", errors.ErrUnsupported, runtime.GOOS)
+}
+
 func play(args []string, stdout io.Writer) error {
 	if len(args) == 0 {
 		return fmt.Errorf("%w: zoo MODE [flags] [ADDR...]; zoo help lists the modes", errUsage)
@@ -67,6 +73,7 @@ func play(args []string, stdout io.Writer) error {
 		return fmt.Errorf("%w: %s: %w", errUsage, m.name, err)
 	}
 	c.stdout = stdout
+	defer sayFarewell()
 	c.limitLife()
 	return m.play(c)
 }

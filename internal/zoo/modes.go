@@ -38,7 +38,7 @@ func modes() []mode {
 		{"timewait", "stay", "leaves the port in TIME_WAIT and exits 0", timeWait},
 		{"bound", "", "has bound the port without SO_REUSEADDR, and does not listen", bound},
 		{"connected", "", "has no listener any more, but a connection that it accepted without SO_REUSEADDR", connected},
-		{"two", "", "one port on 127.0.0.1 and on 127.0.0.2, by two processes", two},
+		{"two", "parent-holds", "one port on 127.0.0.1 and on 127.0.0.2, by two processes", two},
 		{"thread-fds", "", "a thread with an fd table of its own has the listener, the leader has not", threadFDs},
 		{"leader-gone", "drains for mark", "the thread group leader has exited (state Z), another thread goes on listening", leaderGone},
 		{"clone-files", "", "two processes share one fd table", cloneFiles},
@@ -52,6 +52,10 @@ func modes() []mode {
 		{"memory", "bytes", "serves, having touched 1 GiB, which takes time to tear down", memory},
 		{"many", "n idle-fds", "1000 listeners in one process, each on a port of its own", many},
 		{"threads", "n", "serves, and has 500 threads", threads},
+		{"denied", "", "serves, and has taken all rights on itself from everybody", denied},
+		{"detached", "", "serves, on no console", detached},
+		{"window", "mark", "serves, and has a window; marks \"closed\" and exits when that is closed", window},
+		{"service", "mark", "a service called killport-zoo-PARENT serves; marks \"stopped\" and exits when it is stopped", service},
 		{"run-holding", "", "ADDR -- CMD ARG...: listens on ADDR, runs CMD ({port} in ARG is the port), exits as it does", runHolding},
 		{"churn", "n for", "starts and reaps processes, 4 at a time, for 10s", churn},
 		{"sleep", "", "holds nothing", sleep},
@@ -60,6 +64,7 @@ func modes() []mode {
 		{"stuck", "", "(started by others) has a listener, and looks up a name in the folder that it has as fd 3", stuck},
 		{"stuck-thread", "", "(started by others) likewise, on another thread", stuckThread},
 		{"stuck-exit", "", "(started by others) serves, and has the file open that it has as fd 3", stuckExit},
+		{"run-service", "mark", "(started by the service control manager) serves", runService},
 		{"noop", "", "(started by others) exits", noop},
 	}
 }
@@ -126,7 +131,7 @@ func (c *call) flagSet() *flag.FlagSet {
 	f.BoolVar(&c.v6only, "v6only", false, "leave IPv4 out of [::]")
 	f.BoolVar(&c.samePort, "same-port", false, "give every ADDR the port of the first")
 	f.BoolVar(&c.reusePort, "reuseport", false, "set SO_REUSEPORT")
-	f.BoolVar(&c.parentHolds, "parent-holds", false, "the parent is in the SO_REUSEPORT group as well")
+	f.BoolVar(&c.parentHolds, "parent-holds", false, "the parent is one of them")
 	f.BoolVar(&c.stubborn, "stubborn", false, "the master ignores SIGTERM")
 	f.BoolVar(&c.orphans, "orphan-on-kill", true, "workers outlive a master that is killed")
 	f.IntVar(&c.localPort, "local-port", 0, "connect from this `port`")

@@ -35,21 +35,13 @@ func (c *call) serveAll() (ready, error) {
 func udp(c *call) error {
 	var first net.Addr
 	for _, addr := range c.addrs() {
-		s, err := c.bindUDP(addr)
+		at, err := c.bindUDP(addr)
 		if err != nil {
 			return err
 		}
-		first = cmp.Or(first, s.LocalAddr())
+		first = cmp.Or(first, at)
 	}
 	return c.hold(at(first, os.Getpid()))
-}
-
-func (c *call) bindUDP(addr string) (net.PacketConn, error) {
-	s, err := net.ListenPacket(c.network("udp", addr), addr)
-	if err == nil {
-		kept = append(kept, s)
-	}
-	return s, err
 }
 
 func both(c *call) error {
@@ -72,6 +64,9 @@ func both(c *call) error {
 
 func ignoreTerm(c *call) error {
 	signal.Ignore(syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
+	if runtime.GOOS == "windows" { // where Ignore has no effect
+		onTerm()
+	}
 	r, err := c.serveAll()
 	if err != nil {
 		return err

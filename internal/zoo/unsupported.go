@@ -3,26 +3,19 @@
 package main
 
 import (
-	"errors"
-	"fmt"
 	"net"
-	"runtime"
 	"syscall"
 	"time"
 )
 
 // The modes that are for Linux.
 var (
-	stopped, reuseport, prefork, orphan, worker  = unsupported, unsupported, unsupported, unsupported, unsupported
-	bound, connected, threadFDs, leaderGone      = unsupported, unsupported, unsupported, unsupported
+	stopped, reuseport, prefork, worker          = unsupported, unsupported, unsupported, unsupported
+	connected, threadFDs, leaderGone             = unsupported, unsupported, unsupported
 	cloneFiles, vfork, scm, ioUring, hostileName = unsupported, unsupported, unsupported, unsupported, unsupported
 	traced, tracer, hung, stuck, stuckThread     = unsupported, unsupported, unsupported, unsupported, unsupported
 	lingering, stuckExit                         = unsupported, unsupported
 )
-
-func unsupported(*call) error {
-	return fmt.Errorf("%w on %s", errors.ErrUnsupported, runtime.GOOS)
-}
 
 // blockTerm falls back: Go has SIGTERM unblocked in all threads.
 func blockTerm(c *call) error { return ignoreTerm(c) }

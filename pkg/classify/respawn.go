@@ -40,8 +40,9 @@ func (c *cases) lastLook(ctx context.Context) ([]listeners.Listener, error) {
 	}
 	w := c.watch()
 	for pause := time.Millisecond; ; pause = min(2*pause, 10*time.Millisecond) {
+		last := !w.goesOn()                                                // before the look, which may take a while and tells of its beginning
 		now, err := listeners.List(context.WithoutCancel(ctx), queries...) // an interrupted run has a verdict too
-		if err != nil || ctx.Err() != nil || c.allTaken(now) || !w.goesOn() {
+		if err != nil || last || ctx.Err() != nil || c.allTaken(now) {
 			return now, err
 		}
 		select {
@@ -183,7 +184,7 @@ func (c *portCase) supervised(ctx context.Context, res *Result, now []listeners.
 		if m != nil {
 			by.Name, by.Kind, by.Restart, by.Stop = m.Name, m.Kind, m.Restart, m.Stop
 			by.PID = cmp.Or(m.PID, by.PID)
-		} else if by.PID > 1 {
+		} else if by.PID > 1 && runtime.GOOS != "windows" { // where there is no such command
 			by.Stop = []string{"kill", strconv.Itoa(by.PID)}
 		}
 		if i == 0 && res.Reason == "respawned" {

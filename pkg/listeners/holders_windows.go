@@ -20,14 +20,14 @@ func holders(ctx context.Context, found []Socket) ([]Listener, error) {
 			return nil, err
 		}
 		l := s.listener()
-		l.PID, l.UID, l.User = int(s.PID), nil, "" // a socket is no user's
-		birth, err := birthOfOwner(s)
+		l.PID, l.UID, l.User = int(s.PID), nil, "" // a socket is no user's, but its holder is
+		owner, err := ownerOf(s)
 		switch {
 		case errors.Is(err, process.ErrGone):
 			l.Owner = OwnerNone
 			ghosts = append(ghosts, i)
 		default: // on another error it is listed without a birth, and never killed
-			l.Birth = birth
+			l.Birth, l.User = owner.birth, owner.account
 		}
 		lines[i] = l
 	}
@@ -66,21 +66,28 @@ func settled(ctx context.Context, lines []Listener) ([]Listener, error) {
 	return lines, nil
 }
 
-// birthOfOwner says ErrGone if the process that the table names cannot have
-// made the socket.
-func birthOfOwner(s Socket) (process.Birth, error) {
+// owner is the process that the table names.
+type owner struct {
+	birth   process.Birth
+	account string
+}
+
+// ownerOf says ErrGone if the process cannot have made the socket.
+func ownerOf(s Socket) (o owner, err error) {
 	if s.PID == 0 {
-		return "", process.ErrGone
+		return o, process.ErrGone
 	}
 	p, err := process.Open(int(s.PID))
 	if err != nil {
-		return "", err
+		return o, err
 	}
 	defer p.Close()
 	if err := mayHaveMade(p, s.ID); err != nil {
-		return "", err
+		return o, err
 	}
-	return p.Birth()
+	o.account = p.Account()
+	o.birth, err = p.Birth()
+	return o, err
 }
 
 // mayHaveMade says ErrGone if the process was created after the bind: its PID
@@ -108,7 +115,7 @@ func holds(p *process.Pin, l Listener) (bool, error) {
 	if at < 0 {
 		return false, nil
 	}
-	_, err = birthOfOwner(now[at])
+	_, err = ownerOf(now[at])
 	switch {
 	case errors.Is(err, process.ErrGone):
 		return inherited(p, now[at])

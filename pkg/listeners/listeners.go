@@ -139,7 +139,7 @@ type Listener struct {
 	Identity  string        `json:"identity,omitempty"` // "weak" if Birth is
 	FD        *int          `json:"fd,omitempty"`       // of the holder; absent if it has the socket in another way
 	UID       *uint32       `json:"uid,omitempty"`      // of the socket
-	User      string        `json:"user,omitempty"`     // the name of that user
+	User      string        `json:"user,omitempty"`     // the name of that user; on Windows, of the holder
 	Socket    ID            `json:"socket"`
 	Heirs     []Heir        `json:"heirs,omitempty"` // of a ghost, on Windows
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net/netip"
 	"os"
+	"os/user"
 	"testing"
 
 	"golang.org/x/sys/windows"
@@ -25,6 +26,10 @@ func born(t *testing.T) iptable.FileTime {
 // nothing to do with the socket.
 func TestOwnerOfAReusedPID(t *testing.T) {
 	own := born(t)
+	me, err := user.Current()
+	if err != nil {
+		t.Fatal(err)
+	}
 	for _, tt := range []struct {
 		name  string
 		bound iptable.FileTime
@@ -41,9 +46,9 @@ func TestOwnerOfAReusedPID(t *testing.T) {
 	} {
 		r := iptable.Row{Local: netip.MustParseAddrPort("127.0.0.1:8000"), PID: uint32(tt.pid), Bound: tt.bound}
 		s := fromRow(TCP, r)
-		birth, err := birthOfOwner(s)
-		if errors.Is(err, process.ErrGone) != tt.gone || (birth == "") != tt.gone {
-			t.Errorf("%s: birthOfOwner = %q, %v; want gone: %v", tt.name, birth, err, tt.gone)
+		owner, err := ownerOf(s)
+		if errors.Is(err, process.ErrGone) != tt.gone || (owner.birth == "") != tt.gone {
+			t.Errorf("%s: ownerOf = %+v, %v; want gone: %v", tt.name, owner, err, tt.gone)
 		}
 		if at := s.ID.boundAt(); at != tt.bound {
 			t.Errorf("%s: the row %q was bound at %d; want %d", tt.name, s.ID.Row, at, tt.bound)
@@ -52,7 +57,7 @@ func TestOwnerOfAReusedPID(t *testing.T) {
 		if tt.gone && len(lines) == 0 && err == nil {
 			continue // what nobody has, and is not in the table, has gone by itself
 		}
-		if err != nil || tt.gone || len(lines) != 1 || lines[0].Owner != "" || lines[0].PID != tt.pid || lines[0].UID != nil {
+		if err != nil || tt.gone || len(lines) != 1 || lines[0].Owner != "" || lines[0].PID != tt.pid || lines[0].UID != nil || lines[0].User != me.Username {
 			t.Errorf("%s: holders = %+v, %v", tt.name, lines, err)
 		}
 	}

@@ -205,7 +205,7 @@ func (p *Pin) wouldSend(sig syscall.Signal) string { return SignalName(sig) }
 
 func (p *Pin) mayTerminate() error { return p.signal(0) }
 
-func (p *Pin) kill() (string, error) { return "SIGKILL", p.signal(unix.SIGKILL) }
+func (p *Pin) kill() (string, error) { return KillName(), p.signal(unix.SIGKILL) }
 
 // signal goes through the pidfd, never by number.
 func (p *Pin) signal(sig syscall.Signal) (err error) {

@@ -203,7 +203,7 @@ func (p *Pin) kill() (string, error) {
 		}
 		return "", os.NewSyscallError("TerminateProcess", err)
 	}
-	return "TerminateProcess", nil
+	return KillName(), nil
 }
 
 func (p *Pin) obstacle() Obstacle { return Obstacle{} }

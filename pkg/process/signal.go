@@ -2,6 +2,7 @@ package process
 
 import (
 	"fmt"
+	"runtime"
 	"strings"
 	"syscall"
 )
@@ -33,4 +34,12 @@ func SignalName(sig syscall.Signal) string {
 		}
 	}
 	return fmt.Sprintf("signal %d", int(sig))
+}
+
+// KillName is what a process is killed by, as records have it.
+func KillName() string {
+	if runtime.GOOS == "windows" {
+		return "TerminateProcess"
+	}
+	return "SIGKILL"
 }

@@ -47,7 +47,7 @@ func (p *Pin) wouldSend(sig syscall.Signal) string {
 	case p.ctrlC(probe) == nil:
 		return "CTRL_C"
 	}
-	return "TerminateProcess"
+	return KillName()
 }
 
 // closeWindows posts WM_CLOSE to the windows of the process that a user sees,

@@ -9,6 +9,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"runtime"
 	"runtime/debug"
 	"runtime/pprof"
 	"slices"
@@ -187,9 +188,13 @@ func goroutines(use string) string {
 	return strings.Join(found, "\n\n")
 }
 
-// files returns the numbers and names of this process's open files, where
-// /proc tells them.
+// files returns the numbers and names of this process's open files, which
+// Linux tells. Under Wine they would be those of wineserver, which loses the
+// lock by which it is found when one of them, its lock file, is opened.
 func files() map[string]bool {
+	if runtime.GOOS != "linux" {
+		return nil
+	}
 	const dir = "/proc/self/fd"
 	entries, err := os.ReadDir(dir)
 	if err != nil {
