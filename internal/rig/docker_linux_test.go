@@ -236,3 +236,43 @@ func (r *rig) pidOf(name string) int {
 	}
 	return pid
 }
+
+// A service that runs a container starts it again when it is stopped: systemd is
+// told too, and first.
+func TestDockerOfSystemd(t *testing.T) {
+	need(t, "dockerd", "docker", "containerd", "iptables")
+	writeZoo(t)
+	r := bootSystemd(t)
+	r.run("systemctl", "start", "engine.service")
+	r.eventually("the engine answers", func() bool { return r.command("docker", "version").Run() == nil })
+	r.run("docker", "import", "/run/rig/zoo.tar", "zoo")
+
+	for unit, port := range map[string]int{"client.service": 18118, "stubborn.service": 18119} {
+		t.Run(unit, func(t *testing.T) {
+			in := &rig{t: t, init: r.init, log: r.log}
+			in.start(unit, port) // docker-proxy listens a moment before the container runs
+			in.eventually("the container runs", func() bool { return in.run("docker", "ps", "--quiet") != "" })
+			res := in.killport(nil, "--grace=1s", strconv.Itoa(port))
+			in.freed(res, strconv.Itoa(port))
+			if !slices.Equal(res.port.Stopped, []string{"unit " + unit}) {
+				t.Errorf("stopped %q", res.port.Stopped)
+			}
+			state, restarts := in.property(unit, "ActiveState"), in.property(unit, "NRestarts")
+			if state != "inactive" && state != "failed" || restarts != "0" {
+				t.Errorf("the service is %s, and was started again %s times", state, restarts)
+			}
+			if got := in.run("docker", "ps", "--quiet"); got != "" {
+				t.Errorf("containers run: %s", got)
+			}
+		})
+	}
+	t.Run("no service", func(t *testing.T) {
+		in := &rig{t: t, init: r.init, log: r.log}
+		in.container(18080, []string{"--publish=127.0.0.1:18080:8000", "--restart=always"}, "0.0.0.0:8000")
+		res := in.killport(nil, "18080")
+		in.freed(res, "18080")
+		if !slices.Equal(res.port.Stopped, []string{"container web (docker)"}) {
+			t.Errorf("stopped %q", res.port.Stopped)
+		}
+	})
+}

@@ -60,9 +60,9 @@ func Of(ctx context.Context, p *process.Pin, info process.Info, l listeners.List
 }
 
 // Publisher finds the container that publishes the port of l, if docker is
-// here and runs one.
+// here and runs one, or the service that would start it again.
 func Publisher(ctx context.Context, l listeners.Listener) *Manager {
-	m := published(ctx, engine{name: docker}, publication{listener: l})
+	m := orItsService(ctx, published(ctx, engine{name: docker}, publication{listener: l}))
 	if m == nil || m.lever == nil {
 		return nil
 	}

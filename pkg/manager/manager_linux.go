@@ -56,10 +56,11 @@ func containerOf(ctx context.Context, groups cgroups, line []ancestor, info proc
 		}
 	}
 	if inside {
-		return contained(ctx, c, groups), true
+		return orItsService(ctx, contained(ctx, c, groups)), true
 	}
 	if name := front(info); name != "" {
-		return published(ctx, engineOf(name, owner(info.PID)), publication{l, parseProxy(info.Argv)}), true
+		m := published(ctx, engineOf(name, owner(info.PID)), publication{l, parseProxy(info.Argv)})
+		return orItsService(ctx, m), true
 	}
 	return nil, false
 }

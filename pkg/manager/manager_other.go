@@ -21,6 +21,8 @@ func of(ctx context.Context, _ *process.Pin, info process.Info, l listeners.List
 	return nil
 }
 
+func orItsService(_ context.Context, container *Manager) *Manager { return container }
+
 func unitOf(int) string { return "" }
 
 func socketUnitOf(context.Context, listeners.Listener) *Manager { return nil }

@@ -27,6 +27,8 @@ func of(ctx context.Context, p *process.Pin, info process.Info, l listeners.List
 	}
 }
 
+func orItsService(_ context.Context, container *Manager) *Manager { return container }
+
 func unitOf(int) string { return "" }
 
 func socketUnitOf(context.Context, listeners.Listener) *Manager { return nil }
