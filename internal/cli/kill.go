@@ -18,7 +18,7 @@ type Kill struct {
 	DryRun   oneWay        `help:"Say what would be done, and send nothing."`
 	Grace    time.Duration `default:"3s" help:"How long all holders together have for ending softly."`
 	Signal   string        `default:"TERM" help:"The soft signal: TERM, INT, HUP, QUIT; or KILL at once."`
-	Via      string        `enum:"auto,process" default:"auto" help:"auto: stop a container, or a unit of systemd, through what manages it; process: signal the process all the same."`
+	Via      string        `enum:"auto,process" default:"auto" help:"auto: stop a container, a unit of systemd, or a service of Windows, through what manages it; process: signal the process all the same."`
 	Override bool          `help:"End our ancestors, and what serves many, too."`
 	Ghosts   bool          `name:"close-ghosts" help:"Have the kernel close sockets that nobody has (takes root). A program that has one in flight may run at full CPU afterwards."`
 	Heirs    bool          `help:"Windows: of a port that belongs to no process any more, end those that inherited it."`

@@ -2,7 +2,6 @@ package manager
 
 import (
 	"context"
-	"os"
 	"slices"
 	"strconv"
 	"time"
@@ -38,11 +37,21 @@ func orItsService(ctx context.Context, container *Manager) *Manager {
 }
 
 // hasClient reports whether a process has started the container and waits for
-// it, as far as its arguments tell.
+// it, as far as its arguments tell: "docker run --name=web …", "docker start
+// --attach web". A name elsewhere may be that of a container to link with.
 func (m *Manager) hasClient(p process.Info) bool {
-	return p.PID != os.Getpid() && p.Program() == m.Engine &&
-		slices.ContainsFunc(p.Argv, func(arg string) bool { return arg == "run" || arg == "start" }) &&
-		(slices.Contains(p.Argv, m.Name) || slices.Contains(p.Argv, "--name="+m.Name))
+	if p.Program() != m.Engine || m.Name == "" {
+		return false
+	}
+	run, start := slices.Index(p.Argv, "run"), slices.Index(p.Argv, "start")
+	switch {
+	case run > 0:
+		at := slices.Index(p.Argv, "--name") + 1
+		return slices.Contains(p.Argv, "--name="+m.Name) || at > 0 && at < len(p.Argv) && p.Argv[at] == m.Name
+	case start > 0:
+		return slices.Contains(p.Argv[start:], m.Name)
+	}
+	return false
 }
 
 // clientLever stops a service and the container that it runs. A client that
