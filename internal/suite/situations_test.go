@@ -322,7 +322,7 @@ var situations = []situation{
 		codes: "0 0 0 1",
 		after: func(s *staging, o outcome) {
 			s.live("supervisor")
-			hint := fmt.Sprintf("end what starts it again: zoo (PID %d)", s.cast[0].Supervisor)
+			hint := fmt.Sprintf("end what starts it again, zoo (PID %d): kill %[1]d", s.cast[0].Supervisor)
 			if got := gjson.Get(o.raw, "hint").String(); got != hint {
 				s.Errorf("hint %q, want %q", got, hint)
 			}

@@ -184,13 +184,20 @@ func (c *portCase) supervised(ctx context.Context, res *Result, now []listeners.
 		if m != nil {
 			by.Name, by.Kind, by.Restart, by.Stop = m.Name, m.Kind, m.Restart, m.Stop
 			by.PID = cmp.Or(m.PID, by.PID)
-		} else if by.PID > 1 && runtime.GOOS != "windows" { // where there is no such command
+		} else if mayKill(by.PID) {
 			by.Stop = []string{"kill", strconv.Itoa(by.PID)}
 		}
 		if i == 0 && res.Reason == "respawned" {
 			res.Hint = by.hint()
 		}
 	}
+}
+
+// mayKill reports whether one can be told to kill a process that has been found
+// to start others again. Windows has no such command.
+func mayKill(pid int) bool {
+	ours, err := process.IsAncestor(pid)
+	return runtime.GOOS != "windows" && pid > 1 && err == nil && !ours
 }
 
 func managerOf(ctx context.Context, pid int, now []listeners.Listener) *manager.Manager {
@@ -242,10 +249,14 @@ func inspect(pid int) process.Info {
 
 // hint is the sentence that helps against it.
 func (s Supervisor) hint() string {
-	if s.Kind != "" && len(s.Stop) > 0 {
-		return fmt.Sprintf("stop what starts it again, %s: %s", s, strings.Join(s.Stop, " "))
+	verb := "end"
+	if s.Kind != "" {
+		verb = "stop"
 	}
-	return "end what starts it again: " + s.String()
+	if len(s.Stop) == 0 {
+		return fmt.Sprintf("%s what starts it again: %s", verb, s)
+	}
+	return fmt.Sprintf("%s what starts it again, %s: %s", verb, s, strings.Join(s.Stop, " "))
 }
 
 func (s Supervisor) String() string {
