@@ -8,7 +8,7 @@ import (
 )
 
 func TestHasClient(t *testing.T) {
-	web := &Manager{Name: "web", Engine: "docker"}
+	web := &Manager{Name: "web", Engine: "docker", Image: "shop"}
 	for _, test := range []struct {
 		exe, args string
 		want      bool
@@ -20,9 +20,16 @@ func TestHasClient(t *testing.T) {
 		{"/usr/bin/docker", "docker run shop --name", false},
 		{"/usr/bin/docker", "docker logs --follow web", false},
 		{"/usr/bin/docker", "docker start --attach web2", false},
+		{"/usr/bin/docker", "docker run --rm -p 127.0.0.1:8000:80 shop", true},
+		{"/usr/bin/docker", "docker run --rm --publish=8000:80/tcp shop", true},
+		{"/usr/bin/docker", "docker run --rm --publish=[::1]:8000:80 shop", true},
+		{"/usr/bin/docker", "docker run --rm -p 80:8000 shop", false},
+		{"/usr/bin/docker", "docker run --rm -p 8000 shop", false},
+		{"/usr/bin/docker", "docker run --rm -p 8000:80 blog", false},
+		{"/usr/bin/docker", "docker run --rm --name blog -p 8000:80 shop", false},
 		{"/usr/bin/podman", "docker run --name web shop", false},
 	} {
-		if got := web.hasClient(process.Info{Exe: test.exe, Argv: strings.Fields(test.args)}); got != test.want {
+		if got := web.hasClient(process.Info{Exe: test.exe, Argv: strings.Fields(test.args)}, 8000); got != test.want {
 			t.Errorf("hasClient(%s, %q) = %v; want %v", test.exe, test.args, got, test.want)
 		}
 	}

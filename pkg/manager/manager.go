@@ -62,7 +62,7 @@ func Of(ctx context.Context, p *process.Pin, info process.Info, l listeners.List
 // Publisher finds the container that publishes the port of l, if docker is
 // here and runs one, or the service that would start it again.
 func Publisher(ctx context.Context, l listeners.Listener) *Manager {
-	m := orItsService(ctx, published(ctx, engine{name: docker}, publication{listener: l}))
+	m := orItsService(ctx, published(ctx, engine{name: docker}, publication{listener: l}), l)
 	if m == nil || m.lever == nil {
 		return nil
 	}

@@ -56,11 +56,11 @@ func containerOf(ctx context.Context, groups cgroups, line []ancestor, info proc
 		}
 	}
 	if inside {
-		return orItsService(ctx, contained(ctx, c, groups)), true
+		return orItsService(ctx, contained(ctx, c, groups), l), true
 	}
 	if name := front(info); name != "" {
 		m := published(ctx, engineOf(name, owner(info.PID)), publication{l, parseProxy(info.Argv)})
-		return orItsService(ctx, m), true
+		return orItsService(ctx, m, l), true
 	}
 	return nil, false
 }

@@ -21,7 +21,9 @@ func of(ctx context.Context, _ *process.Pin, info process.Info, l listeners.List
 	return nil
 }
 
-func orItsService(_ context.Context, container *Manager) *Manager { return container }
+func orItsService(_ context.Context, container *Manager, _ listeners.Listener) *Manager {
+	return container
+}
 
 func unitOf(int) string { return "" }
 

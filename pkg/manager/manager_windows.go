@@ -27,7 +27,9 @@ func of(ctx context.Context, p *process.Pin, info process.Info, l listeners.List
 	}
 }
 
-func orItsService(_ context.Context, container *Manager) *Manager { return container }
+func orItsService(_ context.Context, container *Manager, _ listeners.Listener) *Manager {
+	return container
+}
 
 func unitOf(int) string { return "" }
 
