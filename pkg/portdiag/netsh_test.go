@@ -12,10 +12,11 @@ import (
 
 // Files of testdata/netsh are what netsh writes, in the code page that is usual
 // for the language: 437, 850, 949. The excluded-* are what users have posted of
-// their machines in these languages, and so are servicestate-reporting-en (of SQL
-// Server Reporting Services) and servicestate-heading-en; the other
-// servicestate-* are made: their layout is that of posted ones, their numbers
-// are ours, and so is what they say in Korean and German.
+// their machines in these languages, and so are the queues of
+// servicestate-reporting-en (of SQL Server Reporting Services) and of
+// servicestate-heading-en; what stands above these is from other posts. The
+// other servicestate-* are made: their layout is that of posted ones, their
+// numbers are ours, and so is what they say in Korean and German.
 func recorded(t *testing.T, name string) []byte {
 	t.Helper()
 	b, err := os.ReadFile(filepath.Join("testdata", "netsh", name))
