@@ -42,7 +42,7 @@ func (c *cases) lastLook(ctx context.Context) ([]listeners.Listener, error) {
 	for pause := time.Millisecond; ; pause = min(2*pause, 10*time.Millisecond) {
 		last := !w.goesOn()                                                // before the look, which may take a while and tells of its beginning
 		now, err := listeners.List(context.WithoutCancel(ctx), queries...) // an interrupted run has a verdict too
-		if err != nil || last || ctx.Err() != nil || c.allTaken(now) {
+		if err != nil || last || ctx.Err() != nil || w.allTaken(now) {
 			return now, err
 		}
 		select {
@@ -57,6 +57,7 @@ type watch struct {
 	until   time.Time // in any case
 	newborn time.Time // if a process has been born since
 	since   time.Time
+	ports   []*portCase  // on which it would listen
 	parents []int        // whose child it would be
 	ended   map[int]bool // which may not have been reaped
 }
@@ -65,10 +66,15 @@ func (c *cases) watch() watch {
 	now := time.Now()
 	w := watch{until: now, newborn: now.Add(listenTime), since: now.Add(-youth), ended: map[int]bool{}}
 	for _, p := range c.inOrder {
+		expected := false
 		for _, h := range p.holders {
 			if h.maySpawn() {
 				w.expect(h, now)
+				expected = true
 			}
+		}
+		if expected {
+			w.ports = append(w.ports, p)
 		}
 	}
 	return w
@@ -105,19 +111,13 @@ func (w watch) goesOn() bool {
 	})
 }
 
-// allTaken reports whether each port that is worth watching is listened on.
-func (c *cases) allTaken(now []listeners.Listener) bool {
-	return !slices.ContainsFunc(c.inOrder, func(p *portCase) bool {
-		return p.maySpawn() && !slices.ContainsFunc(now, p.query.Asks)
-	})
+// allTaken reports whether each port that is watched is listened on.
+func (w watch) allTaken(now []listeners.Listener) bool {
+	return !slices.ContainsFunc(w.ports, func(p *portCase) bool { return !slices.ContainsFunc(now, p.query.Asks) })
 }
 
 // maySpawn reports whether a holder has ended that had another parent than the
 // shell, or whatever, that runs us.
-func (c *portCase) maySpawn() bool {
-	return slices.ContainsFunc(c.holders, holder.maySpawn)
-}
-
 func (h holder) maySpawn() bool {
 	if !h.outcome.Ended() {
 		return false
