@@ -169,13 +169,16 @@ const (
 
 // inodes are those of the sockets with this local port and state.
 //
-// If addresses are given, only those count: another test may have the port on another one.
+// If addresses are given, only those count: another test may have the port on another one. The kernel shows a row
+// again when other sockets come while the table is read (tcp_seq_start, net/ipv4/tcp_ipv4.c).
 func inodes(t *testing.T, proto string, port int, state string, addrs ...string) (found []string) {
 	t.Helper()
 	var rows []string
 	for _, addr := range addrs {
 		rows = append(rows, row(netip.MustParseAddrPort(addr)))
 	}
+	type socket struct{ local, remote, inode string }
+	seen := map[socket]bool{}
 	for _, file := range []string{"/proc/net/" + proto, "/proc/net/" + proto + "6"} {
 		table, err := os.ReadFile(file)
 		if err != nil && !errors.Is(err, os.ErrNotExist) {
@@ -183,9 +186,13 @@ func inodes(t *testing.T, proto string, port int, state string, addrs ...string)
 		}
 		for line := range strings.Lines(string(table)) {
 			f := strings.Fields(line)
-			if len(f) > 9 && strings.HasSuffix(f[1], fmt.Sprintf(":%04X", port)) && f[3] == state &&
-				(len(rows) == 0 || slices.Contains(rows, f[1])) {
-				found = append(found, f[9])
+			if len(f) < 10 || !strings.HasSuffix(f[1], fmt.Sprintf(":%04X", port)) || f[3] != state ||
+				(len(rows) > 0 && !slices.Contains(rows, f[1])) {
+				continue
+			}
+			if s := (socket{f[1], f[2], f[9]}); !seen[s] {
+				seen[s] = true
+				found = append(found, s.inode)
 			}
 		}
 	}

@@ -134,7 +134,7 @@ func listening(pid int, q listeners.Query) []procfs.NetSocket {
 			continue
 		}
 		_ = procfs.ParseNet(f, func(s procfs.NetSocket) {
-			if s.State == state && s.Local.Port() == q.Port {
+			if s.State == state && s.Local.Port() == q.Port && !slices.Contains(found, s) {
 				found = append(found, s)
 			}
 		})
