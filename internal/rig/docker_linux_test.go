@@ -240,14 +240,14 @@ func (r *rig) pidOf(name string) int {
 // A service that runs a container starts it again when it is stopped: systemd is
 // told too, and first.
 func TestDockerOfSystemd(t *testing.T) {
-	need(t, "dockerd", "docker", "containerd", "iptables")
+	need(t, "dockerd", "docker", "docker-compose", "containerd", "iptables")
 	writeZoo(t)
 	r := bootSystemd(t)
 	r.run("systemctl", "start", "engine.service")
 	r.eventually("the engine answers", func() bool { return r.command("docker", "version").Run() == nil })
 	r.run("docker", "import", "/run/rig/zoo.tar", "zoo")
 
-	for unit, port := range map[string]int{"client.service": 18118, "stubborn.service": 18119} {
+	for unit, port := range map[string]int{"client.service": 18118, "stubborn.service": 18119, "compose.service": 18120} {
 		t.Run(unit, func(t *testing.T) {
 			in := &rig{t: t, init: r.init, log: r.log}
 			in.start(unit, port) // docker-proxy listens a moment before the container runs

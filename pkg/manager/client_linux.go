@@ -2,6 +2,9 @@ package manager
 
 import (
 	"context"
+	"os"
+	"path"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -13,8 +16,9 @@ import (
 )
 
 // orItsService is the service that would start a container again, if there is
-// one: its main process is a client of the engine, "docker run --name=web …",
-// which waits for the container. Without one it is the container.
+// one: its main process is a client of the engine, "docker run --name=web …" or
+// "docker compose up", which waits for the container. Without one it is the
+// container.
 func orItsService(ctx context.Context, container *Manager, l listeners.Listener) *Manager {
 	if container == nil || container.lever == nil {
 		return container
@@ -22,7 +26,7 @@ func orItsService(ctx context.Context, container *Manager, l listeners.Listener)
 	pids, _ := process.All()
 	for _, pid := range pids {
 		client, err := process.Look(pid)
-		if err != nil || !container.hasClient(client, l.LocalPort) {
+		if err != nil || !container.isRunBy(client, l.LocalPort) && !container.isComposedBy(client) {
 			continue
 		}
 		groups, _ := readCgroups(strconv.Itoa(pid))
@@ -38,11 +42,11 @@ func orItsService(ctx context.Context, container *Manager, l listeners.Listener)
 	return container
 }
 
-// hasClient reports whether a process has started the container and waits for
+// isRunBy reports whether a process has started the container and waits for
 // it, as far as its arguments tell: "docker run --name=web …", "docker start
 // --attach web", or "docker run --publish=8000:80 shop" of one that nobody has
 // given a name. A name elsewhere may be that of a container to link with.
-func (m *Manager) hasClient(p process.Info, port uint16) bool {
+func (m *Manager) isRunBy(p process.Info, port uint16) bool {
 	if p.Program() != m.Engine || m.Name == "" {
 		return false
 	}
@@ -54,22 +58,63 @@ func (m *Manager) hasClient(p process.Info, port uint16) bool {
 		(slices.Contains(names, m.Name) || len(names) == 0 && m.Image != "" && slices.Contains(p.Argv, m.Image) && publishes(p.Argv, port))
 }
 
+// isComposedBy reports whether a process has started the container's project
+// and waits for it: "docker compose up" or "docker-compose up", in its folder
+// or by its name.
+func (m *Manager) isComposedBy(p process.Info) bool {
+	up := slices.Index(p.Argv, "up")
+	isCompose := func(arg string) bool { return arg == "compose" || path.Base(arg) == "docker-compose" }
+	if m.Project == "" || up < 0 || !slices.ContainsFunc(p.Argv[:up], isCompose) {
+		return false
+	}
+	if names := values(p.Argv[:up], "--project-name", "-p"); len(names) > 0 {
+		return slices.Contains(names, m.Project)
+	}
+	at, err := os.Readlink("/proc/" + strconv.Itoa(p.PID) + "/cwd")
+	folder, ferr := filepath.EvalSymlinks(m.folder)
+	return err == nil && ferr == nil && inProject(p.Argv[:up], at, folder)
+}
+
+// inProject reports whether "docker compose" with those arguments, started at a
+// folder, finds the project in another one: that of the first file that it is
+// given, or else the nearest above it that has such a file
+// (https://docs.docker.com/reference/cli/docker/compose/).
+func inProject(argv []string, at, folder string) bool {
+	absolute := func(name string) string {
+		if filepath.IsAbs(name) {
+			return filepath.Clean(name)
+		}
+		return filepath.Join(at, name)
+	}
+	if dirs := values(argv, "--project-directory"); len(dirs) > 0 {
+		return absolute(dirs[0]) == folder
+	}
+	if files := values(argv, "--file", "-f"); len(files) > 0 {
+		return filepath.Dir(absolute(files[0])) == folder
+	}
+	return at == folder || strings.HasPrefix(at, folder+"/")
+}
+
 // publishes reports whether arguments of "docker run" publish a port of the
 // host: --publish=[IP:]PORT:INSIDE.
 func publishes(argv []string, port uint16) bool {
-	return slices.ContainsFunc(append(values(argv, "--publish"), values(argv, "-p")...), func(value string) bool {
+	return slices.ContainsFunc(values(argv, "--publish", "-p"), func(value string) bool {
 		parts := strings.Split(value, ":")
 		return len(parts) > 1 && parts[len(parts)-2] == strconv.Itoa(int(port))
 	})
 }
 
-// values are those of a flag: "--name=web", "--name web".
-func values(argv []string, flag string) []string {
+// values are those of a flag, which may have several names: "--name=web",
+// "--name web".
+func values(argv []string, flags ...string) []string {
 	var all []string
 	for i, arg := range argv {
-		if value, ok := strings.CutPrefix(arg, flag+"="); ok {
+		name, value, joined := strings.Cut(arg, "=")
+		switch {
+		case !slices.Contains(flags, name):
+		case joined:
 			all = append(all, value)
-		} else if arg == flag && i+1 < len(argv) {
+		case i+1 < len(argv):
 			all = append(all, argv[i+1])
 		}
 	}

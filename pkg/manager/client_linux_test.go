@@ -1,13 +1,16 @@
 package manager
 
 import (
+	"os"
+	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/killport/killport/pkg/process"
 )
 
-func TestHasClient(t *testing.T) {
+func TestIsRunBy(t *testing.T) {
 	web := &Manager{Name: "web", Engine: "docker", Image: "shop"}
 	for _, test := range []struct {
 		exe, args string
@@ -29,8 +32,60 @@ func TestHasClient(t *testing.T) {
 		{"/usr/bin/docker", "docker run --rm --name blog -p 8000:80 shop", false},
 		{"/usr/bin/podman", "docker run --name web shop", false},
 	} {
-		if got := web.hasClient(process.Info{Exe: test.exe, Argv: strings.Fields(test.args)}, 8000); got != test.want {
-			t.Errorf("hasClient(%s, %q) = %v; want %v", test.exe, test.args, got, test.want)
+		if got := web.isRunBy(process.Info{Exe: test.exe, Argv: strings.Fields(test.args)}, 8000); got != test.want {
+			t.Errorf("isRunBy(%s, %q) = %v; want %v", test.exe, test.args, got, test.want)
 		}
+	}
+}
+
+func TestIsComposedBy(t *testing.T) {
+	folder := t.TempDir()
+	above, name := filepath.Split(folder)
+	link := filepath.Join(t.TempDir(), "link")
+	if err := os.Symlink(folder, link); err != nil {
+		t.Fatal(err)
+	}
+	sub := filepath.Join(folder, "sub")
+	if err := os.Mkdir(sub, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct {
+		at, args string
+		want     bool
+	}{
+		{folder, "docker compose up", true},
+		{folder, "/usr/libexec/docker/cli-plugins/docker-compose compose up --build", true},
+		{folder, "/usr/bin/python3 /usr/bin/docker-compose up", true},
+		{folder, "docker-compose logs --follow", false},
+		{folder, "sh up", false},
+		{sub, "docker compose up", true},
+		{above, "docker compose up", false},
+		{above, "docker compose -f " + name + "/compose.yaml up", true},
+		{above, "docker compose --file=" + folder + "/compose.yaml -f extra/dev.yaml up", true},
+		{above, "docker compose -f extra/dev.yaml up", false},
+		{above, "docker compose --project-directory " + name + " -f extra/dev.yaml up", true},
+		{above, "docker compose -p shop up", true},
+		{folder, "docker compose -p blog up", false},
+		{folder + "2", "docker compose up", false},
+	} {
+		if err := os.MkdirAll(test.at, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		at := exec.CommandContext(t.Context(), "sleep", "60")
+		at.Dir = test.at
+		if err := at.Start(); err != nil {
+			t.Fatal(err)
+		}
+		client := process.Info{PID: at.Process.Pid, Argv: strings.Fields(test.args)}
+		for _, m := range []*Manager{{Project: "shop", folder: folder}, {Project: "shop", folder: link}} {
+			if got := m.isComposedBy(client); got != test.want {
+				t.Errorf("in %s %q composes %+v: %v; want %v", test.at, test.args, m, got, test.want)
+			}
+		}
+		at.Process.Kill()
+		at.Wait()
+	}
+	if (&Manager{}).isComposedBy(process.Info{PID: os.Getpid(), Argv: []string{"docker", "compose", "up"}}) {
+		t.Error("compose has started a container that is in no project")
 	}
 }

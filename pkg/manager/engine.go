@@ -172,6 +172,7 @@ func (e engine) manager(c inspection) *Manager {
 	return &Manager{
 		Kind: Container, Name: name, Engine: string(e.name), ID: c.ID, Image: c.Config.Image,
 		Project: c.Config.Labels["com.docker.compose.project"],
+		folder:  c.Config.Labels["com.docker.compose.project.working_dir"],
 		Restart: c.HostConfig.RestartPolicy.Name,
 		Stop:    e.argv("stop", name),
 		lever:   containerLever{e, c.ID},

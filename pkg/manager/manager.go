@@ -46,7 +46,8 @@ type Manager struct {
 	Stop    []string `json:"stop,omitempty"`    // the command that stops it
 	Reason  string   `json:"reason,omitempty"`  // why killport cannot, or does not, stop it
 
-	lever lever // only of what this process has found itself
+	folder string // of the project of compose, of a container
+	lever  lever  // only of what this process has found itself
 }
 
 // Of finds what manages the pinned process, of which info was read through the
