@@ -5,7 +5,7 @@ package main
 import "net"
 
 // The modes that are for Windows.
-var denied, detached, window, service, runService = unsupported, unsupported, unsupported, unsupported, unsupported
+var heirs, denied, detached, window, service, runService = unsupported, unsupported, unsupported, unsupported, unsupported, unsupported
 
 // claim is for Windows.
 func claim(net.Listener) error { return nil }

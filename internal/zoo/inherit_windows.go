@@ -16,22 +16,67 @@ func orphan(c *call) error {
 	if err != nil {
 		return err
 	}
-	var handle syscall.Handle
-	if err := control(l, func(s syscall.Handle) { handle = s }); err != nil {
-		return err
-	}
-	if err := windows.SetHandleInformation(windows.Handle(handle), windows.HANDLE_FLAG_INHERIT, windows.HANDLE_FLAG_INHERIT); err != nil {
-		return err
-	}
-	heir, err := c.spawnPrepared(free, func(cmd *exec.Cmd) {
-		cmd.SysProcAttr = &syscall.SysProcAttr{AdditionalInheritedHandles: []syscall.Handle{handle}}
-	}, "sleep")
+	r, err := c.bequeathed(l)
 	if err != nil {
 		return err
 	}
+	return c.announce(r)
+}
+
+// heirs leaves a connection to a second child.
+func heirs(c *call) error {
+	l, err := c.listen(c.addr(), nil)
+	if err != nil {
+		return err
+	}
+	client, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	accepted, err := l.Accept()
+	if err != nil {
+		return err
+	}
+	defer accepted.Close()
+	r, err := c.bequeathed(l)
+	if err != nil {
+		return err
+	}
+	guest, err := c.bequeath(accepted.(syscall.Conn))
+	if err != nil {
+		return err
+	}
+	r.PeerPID = guest.PID
+	if c.stay {
+		return c.hold(r)
+	}
+	return c.announce(r)
+}
+
+// bequeathed is the ready of a listener that a child has inherited.
+func (c *call) bequeathed(l net.Listener) (ready, error) {
+	heir, err := c.bequeath(l.(syscall.Conn))
+	if err != nil {
+		return ready{}, err
+	}
 	r := at(l.Addr(), heir.PID)
 	r.Parent = os.Getpid()
-	return c.announce(r)
+	return r, nil
+}
+
+// bequeath starts a child that inherits the socket.
+func (c *call) bequeath(socket syscall.Conn) (*child, error) {
+	var handle syscall.Handle
+	if err := control(socket, func(s syscall.Handle) { handle = s }); err != nil {
+		return nil, err
+	}
+	if err := windows.SetHandleInformation(windows.Handle(handle), windows.HANDLE_FLAG_INHERIT, windows.HANDLE_FLAG_INHERIT); err != nil {
+		return nil, err
+	}
+	return c.spawnPrepared(free, func(cmd *exec.Cmd) {
+		cmd.SysProcAttr = &syscall.SysProcAttr{AdditionalInheritedHandles: []syscall.Handle{handle}}
+	}, "sleep")
 }
 
 // bound does by hand what Go has no call for: net always listens after bind.

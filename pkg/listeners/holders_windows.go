@@ -82,7 +82,7 @@ func ownerOf(s Socket) (o owner, err error) {
 		return o, err
 	}
 	defer p.Close()
-	if err := mayHaveMade(p, s.ID); err != nil {
+	if err := mayHaveMade(p, s); err != nil {
 		return o, err
 	}
 	o.account = p.Account()
@@ -91,18 +91,26 @@ func ownerOf(s Socket) (o owner, err error) {
 }
 
 // mayHaveMade says ErrGone if the process was created after the bind: its PID
-// was another's then. A time that is unknown says nothing.
-func mayHaveMade(p *process.Pin, id ID) error {
+// was another's then. A time that is unknown says nothing; and the clock may have
+// been set back between the two, so that a process which has the socket is its
+// holder all the same.
+func mayHaveMade(p *process.Pin, s Socket) error {
 	info, err := p.Inspect()
 	if err != nil {
 		return err
 	}
-	bound := id.boundAt().Time()
-	if !bound.IsZero() && !info.Started.IsZero() && info.Started.After(bound) {
-		return process.ErrGone
+	bound := s.ID.boundAt().Time()
+	if p.PID() == systemPID || bound.IsZero() || info.Started.IsZero() || !info.Started.After(bound) {
+		return nil
 	}
-	return nil
+	if has, err := hasOpen(p, s); has && err == nil {
+		return nil
+	}
+	return process.ErrGone
 }
+
+// systemPID is the kernel's, with http.sys, which no process has after it.
+const systemPID = 4
 
 // holds: a process has the socket if the table says so; and that of a ghost,
 // if one of its handles leads to it.
@@ -118,7 +126,7 @@ func holds(p *process.Pin, l Listener) (bool, error) {
 	_, err = ownerOf(now[at])
 	switch {
 	case errors.Is(err, process.ErrGone):
-		return inherited(p, now[at])
+		return hasOpen(p, now[at])
 	case err != nil:
 		return false, err
 	}

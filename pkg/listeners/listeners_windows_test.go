@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/windows"
 
+	"github.com/killport/killport/internal/afd"
 	"github.com/killport/killport/internal/iptable"
 	"github.com/killport/killport/pkg/process"
 )
@@ -63,6 +64,21 @@ func TestOwnerOfAReusedPID(t *testing.T) {
 	}
 }
 
+// The clock was set back after this process was created, and before it bound.
+func TestOwnerOlderByTheClock(t *testing.T) {
+	listener, at := open(t, windows.SOCK_STREAM)
+	s := fromRow(TCP, iptable.Row{Local: at, PID: uint32(os.Getpid()), Bound: born(t) - 1e10})
+	if owner, err := ownerOf(s); !errors.Is(err, process.ErrGone) {
+		t.Errorf("of a socket that does not listen: ownerOf = %+v, %v; want gone", owner, err)
+	}
+	if err := windows.Listen(listener, 1); err != nil {
+		t.Fatal(err)
+	}
+	if owner, err := ownerOf(s); owner.birth == "" || err != nil {
+		t.Errorf("ownerOf = %+v, %v; want us", owner, err)
+	}
+}
+
 func TestRowsAreTold(t *testing.T) {
 	row := iptable.Row{Local: netip.MustParseAddrPort("[fe80::1%12]:8000"), PID: 4242, Bound: 1}
 	id := fromRow(TCP, row).ID
@@ -91,19 +107,10 @@ func TestRowsAreTold(t *testing.T) {
 }
 
 func TestTablesOfBothForms(t *testing.T) {
-	s, err := windows.Socket(windows.AF_INET, windows.SOCK_STREAM, 0)
-	if err != nil {
+	s, want := open(t, windows.SOCK_STREAM)
+	if err := windows.Listen(s, 1); err != nil {
 		t.Fatal(err)
 	}
-	defer windows.Closesocket(s)
-	if err := errors.Join(windows.Bind(s, &windows.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}), windows.Listen(s, 1)); err != nil {
-		t.Fatal(err)
-	}
-	name, err := windows.Getsockname(s)
-	if err != nil {
-		t.Fatal(err)
-	}
-	want := netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), uint16(name.(*windows.SockaddrInet4).Port))
 	for _, f := range []form{tables[0].module, tables[0].bare} {
 		rows, err := tables[0].fill(f)
 		found := false
@@ -121,13 +128,14 @@ func TestTablesOfBothForms(t *testing.T) {
 	}
 }
 
-// Our own handle leads to our own socket, and one that is no socket to nothing.
-func TestHandles(t *testing.T) {
-	s, err := windows.Socket(windows.AF_INET, windows.SOCK_STREAM, 0)
+// open makes a socket of ours that is bound to a port of 127.0.0.1.
+func open(t *testing.T, kind int) (windows.Handle, netip.AddrPort) {
+	t.Helper()
+	s, err := windows.Socket(windows.AF_INET, kind, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer windows.Closesocket(s)
+	t.Cleanup(func() { windows.Closesocket(s) })
 	if err := windows.Bind(s, &windows.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}); err != nil {
 		t.Fatal(err)
 	}
@@ -135,30 +143,83 @@ func TestHandles(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	port := uint16(name.(*windows.SockaddrInet4).Port)
-	if got, ok := askAFD(windows.Handle(s)); !ok || got.Port() != port {
-		t.Errorf("askAFD(a socket) = %v, %v; want port %d", got, ok, port)
+	at := name.(*windows.SockaddrInet4)
+	return s, netip.AddrPortFrom(netip.AddrFrom4(at.Addr), uint16(at.Port))
+}
+
+// Our own handle leads to our own socket, and one that is no socket to nothing.
+func TestHandles(t *testing.T) {
+	listener, at := open(t, windows.SOCK_STREAM)
+	if err := windows.Listen(listener, 1); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := ask(listener); err != nil || got.local != at || !got.kind.Listening {
+		t.Errorf("ask(a listener) = %v, %v; want one at %v", got, err, at)
 	}
 	f, err := os.Open(os.Args[0])
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	if got, ok := askAFD(windows.Handle(f.Fd())); ok {
-		t.Errorf("askAFD(a file) = %v", got)
+	if got, err := ask(windows.Handle(f.Fd())); err == nil {
+		t.Errorf("ask(a file) = %v", got)
 	}
 	table, err := readHandles()
 	if err != nil {
 		t.Fatal(err)
 	}
-	addrs, err := table.sockets(t.Context(), os.Getpid())
-	local := Socket{Local: netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), port)}
-	if err != nil || !leads(addrs, local) {
-		t.Errorf("our sockets are %v, %v; want one with port %d", addrs, err, port)
+	mine, err := table.sockets(t.Context(), os.Getpid())
+	if err != nil || !leads(mine, Socket{Proto: TCP, Local: at}) {
+		t.Errorf("our sockets are %v, %v; want one at %v", mine, err, at)
 	}
-	other := local
-	other.Local = netip.AddrPortFrom(local.Local.Addr(), port^1)
-	if leads(addrs, other) {
-		t.Errorf("%v lead to %v", addrs, other.Local)
+	for _, other := range []Socket{
+		{Proto: TCP, Local: netip.AddrPortFrom(at.Addr(), at.Port()^1)},
+		{Proto: TCP, Local: netip.AddrPortFrom(netip.MustParseAddr("127.0.0.2"), at.Port())},
+		{Proto: UDP, Local: at},
+	} {
+		if leads(mine, other) {
+			t.Errorf("%v lead to %s %v", mine, other.Proto, other.Local)
+		}
+	}
+}
+
+// What has the address of a listener is not always one.
+func TestLeads(t *testing.T) {
+	listener := afd.Kind{Listening: true}
+	for _, test := range []struct {
+		local string
+		kind  afd.Kind
+		proto Proto
+		of    string
+		want  bool
+	}{
+		{"127.0.0.1:8000", listener, TCP, "127.0.0.1:8000", true},
+		{"127.0.0.1:8000", afd.Kind{}, TCP, "127.0.0.1:8000", false}, // bound only, or a connection
+		{"127.0.0.1:8000", afd.Kind{Datagram: true}, TCP, "127.0.0.1:8000", false},
+		{"127.0.0.1:8000", afd.Kind{Datagram: true}, UDP, "127.0.0.1:8000", true},
+		{"127.0.0.1:8000", listener, UDP, "127.0.0.1:8000", false},
+		{"127.0.0.1:8001", listener, TCP, "127.0.0.1:8000", false},
+		{"127.0.0.2:8000", listener, TCP, "127.0.0.1:8000", false},
+		{"[::]:8000", listener, TCP, "0.0.0.0:8000", true},
+		{"[::ffff:127.0.0.1]:8000", listener, TCP, "127.0.0.1:8000", true},
+		{"[fe80::1]:8000", listener, TCP, "[fe80::1%12]:8000", true},
+		{"0.0.0.0:8000", listener, TCP, "127.0.0.1:8000", false},
+	} {
+		o := openSocket{netip.MustParseAddrPort(test.local), test.kind}
+		s := Socket{Proto: test.proto, Local: netip.MustParseAddrPort(test.of)}
+		if got := leads([]openSocket{o}, s); got != test.want {
+			t.Errorf("leads(%+v, %s %s) = %v; want %v", o, s.Proto, s.Local, got, test.want)
+		}
+	}
+}
+
+// A connection that is bound, and a UDP socket, are not listeners.
+func TestKinds(t *testing.T) {
+	bound, _ := open(t, windows.SOCK_STREAM)
+	udp, _ := open(t, windows.SOCK_DGRAM)
+	for s, want := range map[windows.Handle]afd.Kind{bound: {}, udp: {Datagram: true}} {
+		if got, err := ask(s); err != nil || got.kind != want {
+			t.Errorf("ask = %+v, %v; want %+v", got, err, want)
+		}
 	}
 }
