@@ -12,9 +12,12 @@ import (
 	"time"
 )
 
-// StateListen is MIB_TCP_STATE_LISTEN:
+// States of TCP sockets, MIB_TCP_STATE_…:
 // https://learn.microsoft.com/windows/win32/api/tcpmib/ns-tcpmib-mib_tcprow_owner_module
-const StateListen = 2
+const (
+	StateListen   = 2
+	StateTimeWait = 11
+)
 
 // MaxRows bounds how many rows a table may claim to have.
 const MaxRows = 1 << 20

@@ -136,6 +136,36 @@ func (h handles) socketsSoon(ctx context.Context, pid int) []openSocket {
 	return found
 }
 
+// Idle is a socket that does not listen, with one who has it open.
+type Idle struct {
+	Local netip.AddrPort // without a zone
+	PID   int
+}
+
+// Idles finds the sockets on the port of q that do not listen: those that are
+// bound only, and connections. Of one that several have, each is
+// named. All processes are looked at, for two seconds at most; into those
+// of other users an administrator may look.
+func Idles(ctx context.Context, q Query) ([]Idle, error) {
+	ctx, cancel := context.WithTimeout(ctx, heirsWait)
+	defer cancel()
+	table, err := readHandles()
+	if err != nil {
+		return nil, err
+	}
+	var found []Idle
+	for _, pid := range everybody() {
+		for _, s := range table.socketsSoon(ctx, pid) {
+			idle := Idle{s.local, pid}
+			at := Socket{Proto: TCP, Local: s.local}
+			if !s.kind.Datagram && !s.kind.Listening && q.Matches(at) && !slices.Contains(found, idle) {
+				found = append(found, idle)
+			}
+		}
+	}
+	return found, nil
+}
+
 // A handle that takes longer than this is silent. So many are waited for in a
 // process: each keeps one of our threads.
 const (

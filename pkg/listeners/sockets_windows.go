@@ -35,6 +35,7 @@ type form struct {
 
 const (
 	tcpPIDListener    = 3 // TCP_TABLE_OWNER_PID_LISTENER
+	tcpPIDConnections = 4 // TCP_TABLE_OWNER_PID_CONNECTIONS
 	tcpModuleListener = 6 // TCP_TABLE_OWNER_MODULE_LISTENER
 	udpPID            = 1 // UDP_TABLE_OWNER_PID
 	udpModule         = 2 // UDP_TABLE_OWNER_MODULE
@@ -105,6 +106,27 @@ func (t table) fill(f form) ([]iptable.Row, error) {
 		size += size / 4
 	}
 	return nil, fmt.Errorf("%s %v: it grows faster than it can be read", t.call.Name, f.layout)
+}
+
+// Connections are the rows of TCP sockets that are or were connected, in any
+// state but LISTEN and TIME_WAIT, with the port of q as their own.
+func Connections(q Query) ([]iptable.Row, error) {
+	var found []iptable.Row
+	for _, t := range []table{
+		{TCP, tcpTable, windows.AF_INET, form{}, form{tcpPIDConnections, iptable.TCP4PID}},
+		{TCP, tcpTable, windows.AF_INET6, form{}, form{tcpPIDConnections, iptable.TCP6PID}},
+	} {
+		rows, err := t.fill(t.bare)
+		if err != nil {
+			return nil, fmt.Errorf("the table of connections: %w", err)
+		}
+		for _, r := range rows {
+			if r.State != iptable.StateListen && r.State != iptable.StateTimeWait && q.Matches(fromRow(TCP, r)) {
+				found = append(found, r)
+			}
+		}
+	}
+	return found, nil
 }
 
 // fromRow: what listens on IPv6 and IPv4 at once has a row in both tables, so

@@ -64,13 +64,13 @@ var Causes = []About{
 		"Stop the service: `sudo systemctl stop nfs-server.service`; delete the tunnel: `sudo ip link delete dev vxlan0`. Tunnels of one kind may share a port: all of them are named.",
 	},
 	{
-		CauseBound, "Nobody listens, and bind says EADDRINUSE.", "A process has bound the port and does not listen, or not yet.",
-		"End that process, which is named: `kill PID`.",
+		CauseBound, "Nobody listens, and bind says EADDRINUSE (Windows: WSAEADDRINUSE).", "A process has bound the port and does not listen, or not yet.",
+		"End that process, which is named: `kill PID`; on Windows `taskkill -F -PID PID`.",
 	},
 	{
-		CauseConnection, "Nobody listens, and bind says EADDRINUSE.",
+		CauseConnection, "Nobody listens, and bind says EADDRINUSE (Windows: WSAEADDRINUSE).",
 		"A connection has the port as its local one: a client that got it from the ephemeral range, or what is left of a server.",
-		"End the processes that are named: `kill PID`. What nobody has any more ends by itself. Choose a port outside of `net.ipv4.ip_local_port_range`.",
+		"End the processes that are named: `kill PID`; on Windows `taskkill -F -PID PID`. What nobody has any more ends by itself. Choose a port outside of `net.ipv4.ip_local_port_range`.",
 	},
 	{
 		CauseEphemeral, "A connection or a bound socket has the port, and the port is one of those that the kernel gives to clients.",

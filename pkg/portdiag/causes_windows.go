@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"net/netip"
 	"os/exec"
 	"slices"
 	"strconv"
@@ -194,7 +196,7 @@ func people(pids []int) string {
 		names = append(names, fmt.Sprintf("%s (PID %d)", name, pid))
 	}
 	if len(names) == 0 {
-		return "nobody at the moment"
+		return "nobody that we can see at the moment"
 	}
 	return strings.Join(names, ", ")
 }
@@ -256,6 +258,84 @@ func (p portRange) finding(family string) Finding {
 		}
 	}
 	return f
+}
+
+// sockets explains a port on which nobody listens by the other sockets that
+// have it as their local port.
+func (r *Report) sockets(ctx context.Context, q listeners.Query) {
+	idle, err := listeners.Idles(ctx, q)
+	if err != nil {
+		r.Unseen = append(r.Unseen, err.Error())
+	}
+	rows, err := listeners.Connections(q)
+	if err != nil {
+		r.Unseen = append(r.Unseen, err.Error())
+	}
+	connected := map[netip.AddrPort]bool{}
+	var connections []int
+	for _, row := range rows {
+		connected[withoutZone(row.Local)] = true
+		connections = append(connections, int(row.PID))
+	}
+	bound := map[netip.AddrPort][]int{}
+	for _, s := range idle {
+		if connected[s.Local] {
+			connections = append(connections, s.PID)
+		} else {
+			bound[s.Local] = append(bound[s.Local], s.PID)
+		}
+	}
+	for _, at := range slices.SortedFunc(maps.Keys(bound), netip.AddrPort.Compare) {
+		r.Findings = append(r.Findings, Finding{
+			Cause: CauseBound, Severity: Error,
+			Evidence: map[string]any{"addr": at.String(), "pids": bound[at]},
+			Summary:  fmt.Sprintf("%s is bound, and nobody listens on it: %s", at, people(bound[at])),
+			Remedy:   end(bound[at]),
+		})
+	}
+	if len(rows) > 0 {
+		pids := alive(connections)
+		r.Findings = append(r.Findings, Finding{
+			Cause: CauseConnection, Severity: Error,
+			Evidence: map[string]any{"count": len(rows), "pids": pids},
+			Summary:  fmt.Sprintf("connections have it as local port: %s", people(pids)),
+			Remedy:   end(pids),
+		})
+	}
+}
+
+func withoutZone(at netip.AddrPort) netip.AddrPort {
+	return netip.AddrPortFrom(at.Addr().WithZone(""), at.Port())
+}
+
+// alive are those that exist, each once.
+func alive(pids []int) []int {
+	slices.Sort(pids)
+	return slices.DeleteFunc(slices.Compact(pids), func(pid int) bool { _, ok := inspect(pid); return !ok })
+}
+
+// end is the remedy for what processes hold and killport does not end; nil if
+// there is one among them that killport would not touch.
+func end(pids []int) *Remedy {
+	remedy := &Remedy{Command: []string{"taskkill", "-F"}} // dashes, since Git Bash takes /F for a folder
+	for _, pid := range pids {
+		p, err := process.Open(pid)
+		if err != nil {
+			return nil
+		}
+		info, ierr := p.Inspect()
+		protection, perr := process.Protect(p, info)
+		remedy.NeedsAdmin = remedy.NeedsAdmin || errors.Is(p.MayTerminate(), process.ErrDenied)
+		p.Close()
+		if ierr != nil || perr != nil || protection != "" {
+			return nil
+		}
+		remedy.Command = append(remedy.Command, "-PID", strconv.Itoa(pid))
+	}
+	if len(pids) == 0 {
+		return nil
+	}
+	return remedy
 }
 
 // netshTime is how long netsh may take: seconds on a busy machine, for ever if

@@ -104,6 +104,7 @@ func (r *Report) explain(ctx context.Context, q listeners.Query) error {
 	}
 	if r.Verdict == Blocked {
 		r.excluded(ctx, q)
+		r.sockets(ctx, q)
 	}
 	return ctx.Err()
 }
