@@ -2,7 +2,6 @@ package portdiag
 
 import (
 	"cmp"
-	"encoding/json"
 	"fmt"
 	"slices"
 	"strconv"
@@ -43,34 +42,93 @@ func merge(known, rules []redirect) []redirect {
 //
 //	-A DOCKER ! -i docker0 -p tcp -m tcp --dport 8080 -j DNAT --to-destination 172.17.0.2:80
 //	-A PREROUTING -p tcp -m multiport --dports 80,8000:8010 -j REDIRECT --to-ports 3000
+//	-A KUBE-NODEPORTS -p tcp -m tcp --dport 30080 -j KUBE-EXT-7ZQ
 func parseSave(b []byte, program string, proto listeners.Proto, port uint16) []redirect {
 	family := map[string]string{"iptables": "ip", "ip6tables": "ip6"}[program]
-	var found []redirect
+	rules := savedRules{of: map[string][]savedRule{}, proto: strings.ToLower(string(proto)), port: port}
+	var all []savedRule
 	for line := range strings.Lines(string(b)) {
 		line = strings.TrimSpace(line)
 		words := savedWords(line)
 		if len(words) < 2 || words[0] != "-A" {
 			continue
 		}
-		target := after(words, "-j")
-		if target != "DNAT" && target != "REDIRECT" || after(words, "-p") != strings.ToLower(string(proto)) {
+		rule := savedRule{line, words}
+		all = append(all, rule)
+		rules.of[words[1]] = append(rules.of[words[1]], rule)
+	}
+	var found []redirect
+	for _, rule := range all {
+		if rule.after("-p") != rules.proto || !rule.has(port) {
 			continue
 		}
-		if !inPorts(after(words, "--dport"), port) && !inPorts(after(words, "--dports"), port) {
-			continue
+		chain := rule.words[1]
+		r := redirect{Rule: rule.line, place: family + " nat " + chain}
+		r.Wide = rule.after("--dport") != strconv.Itoa(int(port))
+		if !owned("", chain) {
+			r.Remove = append([]string{program, "-t", "nat", "-D"}, rule.words[1:]...)
 		}
-		to := after(words, "--to-destination")
-		if ports := after(words, "--to-ports"); ports != "" {
-			to = ":" + ports
+		for _, r.To = range rules.targets(rule, map[string]bool{chain: true}) {
+			found = append(found, r)
 		}
-		r := redirect{Rule: line, To: to, place: family + " nat " + words[1]}
-		r.Wide = after(words, "--dport") != strconv.Itoa(int(port))
-		if !owned("", words[1]) {
-			r.Remove = append([]string{program, "-t", "nat", "-D"}, words[1:]...)
-		}
-		found = append(found, r)
 	}
 	return found
+}
+
+// savedRules are the rules of a table, by chain, and what they are asked for.
+type savedRules struct {
+	of    map[string][]savedRule
+	proto string
+	port  uint16
+}
+
+// targets are where a rule that matches sends the port, by way of other chains
+// too; each of those is entered once.
+func (rs savedRules) targets(rule savedRule, seen map[string]bool) []string {
+	target := cmp.Or(rule.after("-j"), rule.after("-g"))
+	switch target {
+	case "DNAT":
+		return []string{rule.after("--to-destination")}
+	case "REDIRECT":
+		if ports := rule.after("--to-ports"); ports != "" {
+			return []string{":" + ports}
+		}
+		return []string{""}
+	}
+	if seen[target] {
+		return nil
+	}
+	seen[target] = true
+	var to []string
+	for _, next := range rs.of[target] {
+		if proto := next.after("-p"); (proto == "" || proto == rs.proto) && (!next.asksForPorts() || next.has(rs.port)) {
+			to = append(to, rs.targets(next, seen)...)
+		}
+	}
+	return to
+}
+
+// savedRule is a line of iptables-save.
+type savedRule struct {
+	line  string
+	words []string
+}
+
+func (r savedRule) asksForPorts() bool {
+	return slices.Contains(r.words, "--dport") || slices.Contains(r.words, "--dports")
+}
+
+func (r savedRule) has(port uint16) bool {
+	return inPorts(r.after("--dport"), port) || inPorts(r.after("--dports"), port)
+}
+
+// after is the word after a flag that is not negated.
+func (r savedRule) after(flag string) string {
+	at := slices.Index(r.words, flag)
+	if at < 0 || at+1 >= len(r.words) || at > 0 && r.words[at-1] == "!" {
+		return ""
+	}
+	return r.words[at+1]
 }
 
 // savedWords are those of a line: one with a space in it is between quotation
@@ -104,15 +162,6 @@ func savedWords(line string) []string {
 		words = append(words, word.String())
 	}
 	return words
-}
-
-// after is the word after a flag that is not negated.
-func after(words []string, flag string) string {
-	at := slices.Index(words, flag)
-	if at < 0 || at+1 >= len(words) || at > 0 && words[at-1] == "!" {
-		return ""
-	}
-	return words[at+1]
 }
 
 // inPorts reports whether a port is in a list like "80,8000:8010" or
@@ -163,132 +212,13 @@ func span(first, last int) []string {
 	return []string{fmt.Sprintf("%d-%d", first, last)}
 }
 
-// parseNFT finds them in what "nft --json list ruleset" prints
-// (libnftables-json(5)).
-func parseNFT(b []byte, proto listeners.Proto, port uint16) ([]redirect, error) {
-	var ruleset struct {
-		Objects []struct {
-			Rule *nftRule `json:"rule"`
-		} `json:"nftables"`
-	}
-	if err := json.Unmarshal(b, &ruleset); err != nil {
-		return nil, fmt.Errorf("nft: %w", err)
-	}
-	var found []redirect
-	for _, o := range ruleset.Objects {
-		if o.Rule == nil {
-			continue
-		}
-		if r, ok := o.Rule.redirect(proto, port); ok {
-			found = append(found, r)
-		}
-	}
-	return found, nil
-}
-
-type nftRule struct {
-	Family string            `json:"family"`
-	Table  string            `json:"table"`
-	Chain  string            `json:"chain"`
-	Handle int               `json:"handle"`
-	Expr   []json.RawMessage `json:"expr"`
-}
-
-// redirect reads what the rule does to a port.
-func (n nftRule) redirect(proto listeners.Proto, port uint16) (r redirect, ok bool) {
-	matches, redirects := false, false
-	for _, raw := range n.Expr {
-		var e nftExpr
-		if json.Unmarshal(raw, &e) != nil {
-			continue
-		}
-		if e.matches(proto, port) {
-			matches, r.Wide = true, string(e.Match.Right) != strconv.Itoa(int(port))
-		}
-		if t := cmp.Or(e.DNAT, e.Redirect); t != nil {
-			r.To, redirects = t.String(), true
-		}
-		redirects = redirects || bareRedirect(raw)
-	}
-	place, handle := []string{n.Family, n.Table, n.Chain}, []string{"handle", strconv.Itoa(n.Handle)}
-	r.place = strings.Join(place, " ")
-	r.Rule = r.place + " " + strings.Join(handle, " ")
-	if !owned(n.Table, n.Chain) {
-		r.Remove = slices.Concat([]string{"nft", "delete", "rule"}, place, handle)
-	}
-	return r, matches && redirects
-}
-
-// nftExpr are the expressions that matter.
-type nftExpr struct {
-	Match *struct {
-		Op   string `json:"op"`
-		Left struct {
-			Payload *struct {
-				Protocol string `json:"protocol"`
-				Field    string `json:"field"`
-			} `json:"payload"`
-		} `json:"left"`
-		Right json.RawMessage `json:"right"`
-	} `json:"match"`
-	DNAT     *nftTarget `json:"dnat"`
-	Redirect *nftTarget `json:"redirect"`
-}
-
-type nftTarget struct {
-	Addr json.RawMessage `json:"addr"`
-	Port json.RawMessage `json:"port"`
-}
-
-func (t nftTarget) String() string {
-	addr := strings.Trim(string(t.Addr), `"`)
-	if len(t.Port) == 0 {
-		return addr
-	}
-	return addr + ":" + string(t.Port)
-}
-
-// bareRedirect: "redirect" without a port is {"redirect": null}.
-func bareRedirect(raw json.RawMessage) bool {
-	var e map[string]json.RawMessage
-	_ = json.Unmarshal(raw, &e)
-	_, ok := e["redirect"]
-	return ok
-}
-
-func (e nftExpr) matches(proto listeners.Proto, port uint16) bool {
-	m := e.Match
-	if m == nil || m.Op != "==" && m.Op != "in" || m.Left.Payload == nil || m.Left.Payload.Field != "dport" {
-		return false
-	}
-	of := m.Left.Payload.Protocol
-	return (of == strings.ToLower(string(proto)) || of == "th") && nftHas(m.Right, port)
-}
-
-// nftHas reads 8000, {"range": [8000, 8010]} and {"set": [those]}.
-func nftHas(raw json.RawMessage, port uint16) bool {
-	var number uint16
-	if json.Unmarshal(raw, &number) == nil {
-		return number == port
-	}
-	var of struct {
-		Range []uint16          `json:"range"`
-		Set   []json.RawMessage `json:"set"`
-	}
-	if json.Unmarshal(raw, &of) != nil {
-		return false
-	}
-	if len(of.Range) == 2 {
-		return of.Range[0] <= port && port <= of.Range[1]
-	}
-	return slices.ContainsFunc(of.Set, func(one json.RawMessage) bool { return nftHas(one, port) })
-}
-
 // redirectFinding has as its remedy to remove the first rule that may go.
 func redirectFinding(found []redirect, bindable bool) Finding {
 	rules, targets := []string{}, []string{}
 	for _, r := range found {
-		rules = append(rules, r.Rule)
+		if !slices.Contains(rules, r.Rule) {
+			rules = append(rules, r.Rule)
+		}
 		if r.To != "" && !slices.Contains(targets, r.To) {
 			targets = append(targets, r.To)
 		}

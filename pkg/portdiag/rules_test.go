@@ -2,6 +2,7 @@ package portdiag
 
 import (
 	"fmt"
+	"os"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -49,6 +50,80 @@ func TestParseSave(t *testing.T) {
 	}
 }
 
+// What nft 1.0.6 lists of sets, maps and jumps.
+func TestParseNFTByNames(t *testing.T) {
+	listed, err := os.ReadFile("testdata/nft/maps-1.0.6.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct {
+		proto listeners.Proto
+		port  uint16
+		want  []string
+		wide  bool
+	}{
+		{listeners.TCP, 30081, []string{":9001"}, true},
+		{listeners.TCP, 30091, []string{":9001"}, true},
+		{listeners.TCP, 30093, []string{"10.0.0.4:88"}, true},
+		{listeners.TCP, 30083, []string{":9000"}, true},
+		{listeners.TCP, 30084, []string{"10.0.0.9:80"}, true},
+		{listeners.TCP, 30085, []string{"10.0.0.9:80"}, true},
+		{listeners.TCP, 30086, []string{"10.0.0.9:80"}, true},
+		{listeners.TCP, 30087, []string{"10.0.0.9:80"}, false},
+		{listeners.UDP, 30087, nil, false},
+		{listeners.TCP, 30088, nil, false},
+		{listeners.TCP, 30089, []string{"10.0.0.1-10.0.0.3"}, false},
+		{listeners.TCP, 30082, nil, false},
+	} {
+		found, err := parseNFT(listed, test.proto, test.port)
+		if diff := cmp.Diff(test.want, targets(found)); diff != "" || err != nil {
+			t.Errorf("parseNFT(%s %d): %v (-want +got):\n%s", test.proto, test.port, err, diff)
+		}
+		for _, r := range found {
+			if r.Wide != test.wide || len(r.Remove) == 0 {
+				t.Errorf("%s %d is redirected by %+v; want wide %v, and removable", test.proto, test.port, r, test.wide)
+			}
+		}
+	}
+}
+
+// As kube-proxy writes them: the target is some chains away.
+func TestParseSaveByChains(t *testing.T) {
+	const saved = `*nat
+-A PREROUTING -m comment --comment "kubernetes service portals" -j KUBE-SERVICES
+-A KUBE-SERVICES -m addrtype --dst-type LOCAL -j KUBE-NODEPORTS
+-A KUBE-NODEPORTS -d 127.0.0.0/8 -p tcp -m tcp --dport 30080 -j KUBE-EXT-7ZQ
+-A KUBE-EXT-7ZQ -j KUBE-MARK-MASQ
+-A KUBE-EXT-7ZQ -j KUBE-SVC-7ZQ
+-A KUBE-MARK-MASQ -j MARK --or-mark 0x4000
+-A KUBE-SVC-7ZQ -m statistic --mode random --probability 0.50000000000 -j KUBE-SEP-A
+-A KUBE-SVC-7ZQ -j KUBE-SEP-B
+-A KUBE-SVC-7ZQ -j KUBE-SVC-7ZQ
+-A KUBE-SEP-A -s 10.244.0.5/32 -j KUBE-MARK-MASQ
+-A KUBE-SEP-A -p tcp -m tcp -j DNAT --to-destination 10.244.0.5:8080
+-A KUBE-SEP-B -p tcp -m tcp -j DNAT --to-destination 10.244.1.7:8080
+-A KUBE-SEP-B -p udp -m udp -j DNAT --to-destination 10.244.1.7:53
+-A OUTPUT -p tcp -m tcp --dport 8000 -g mine
+-A mine -p tcp -m tcp --dport 9000 -j REDIRECT --to-ports 1
+-A mine -p tcp -m tcp --dport 8000 -j REDIRECT --to-ports 2
+COMMIT
+`
+	found := parseSave([]byte(saved), "iptables", listeners.TCP, 30080)
+	if diff := cmp.Diff([]string{"10.244.0.5:8080", "10.244.1.7:8080"}, targets(found)); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	f := redirectFinding(found, true)
+	if rules := f.Evidence["rules"].([]string); len(rules) != 1 || f.Remedy != nil {
+		t.Errorf("the finding is %+v; want one rule, and no remedy", f)
+	}
+	if diff := cmp.Diff([]string{":2", ":2"}, targets(parseSave([]byte(saved), "iptables", listeners.TCP, 8000))); diff != "" {
+		t.Errorf("by goto (-want +got):\n%s", diff)
+	}
+	if found := parseSave([]byte(saved), "iptables", listeners.UDP, 30080); found != nil {
+		t.Errorf("UDP is redirected by %+v", found)
+	}
+}
+
 func targets(found []redirect) (to []string) {
 	for _, r := range found {
 		to = append(to, r.To)
@@ -56,7 +131,7 @@ func targets(found []redirect) (to []string) {
 	return to
 }
 
-const ruleset = `{"nftables": [{"metainfo": {"version": "1.0.6", "json_schema_version": 1}},
+const listed = `{"nftables": [{"metainfo": {"version": "1.0.6", "json_schema_version": 1}},
 {"table": {"family": "ip", "name": "nat", "handle": 1}},
 {"rule": {"family": "ip", "table": "nat", "chain": "pre", "handle": 4, "expr": [
   {"match": {"op": "==", "left": {"payload": {"protocol": "tcp", "field": "dport"}}, "right": 8080}},
@@ -92,7 +167,7 @@ func TestParseNFT(t *testing.T) {
 		{listeners.TCP, 8083, nil},
 		{listeners.TCP, 8084, nil},
 	} {
-		found, err := parseNFT([]byte(ruleset), test.proto, test.port)
+		found, err := parseNFT([]byte(listed), test.proto, test.port)
 		if diff := cmp.Diff(test.want, targets(found)); diff != "" || err != nil {
 			t.Errorf("parseNFT(%s %d): %v (-want +got):\n%s", test.proto, test.port, err, diff)
 		}
@@ -128,7 +203,7 @@ func TestRemove(t *testing.T) {
 			}
 			return all
 		}
-		found, err := parseNFT([]byte(ruleset), test.proto, test.port)
+		found, err := parseNFT([]byte(listed), test.proto, test.port)
 		if diff := cmp.Diff(test.nft, rules(found), cmp.AllowUnexported(rule{})); diff != "" || err != nil {
 			t.Errorf("parseNFT(%s %d): %v (-want +got):\n%s", test.proto, test.port, err, diff)
 		}
