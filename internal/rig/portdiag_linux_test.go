@@ -206,6 +206,15 @@ var holders = []plight{
 		},
 	},
 	{
+		cause: portdiag.CauseKernel, port: "18425",
+		arrange: func(r *rig) {
+			r.run("ip", "address", "add", "10.66.0.1/32", "dev", "lo")
+			if out, err := r.command("ip", "mptcp", "endpoint", "add", "10.66.0.1", "port", "18425", "signal").CombinedOutput(); err != nil {
+				r.t.Skipf("no MPTCP: %v: %s", err, out)
+			}
+		},
+	},
+	{
 		cause: portdiag.CauseSupervisor, port: "18405",
 		arrange: func(r *rig) {
 			// A shell called nodemon, as far as anybody can tell, which ends its server as nodemon does.
@@ -283,7 +292,7 @@ var besides = []plight{
 	{
 		cause: portdiag.CauseDNAT, port: "18415",
 		arrange: func(r *rig) {
-			r.run("nft", "add table ip mine; add chain ip mine out { type nat hook output priority -100; }; add rule ip mine out tcp dport 18415 redirect to :18414")
+			r.run("nft", "add table ip mine; add set ip mine ports { type inet_service; elements = { 18415, 18417 }; }; add chain ip mine away; add rule ip mine away meta l4proto tcp redirect to :18414; add chain ip mine out { type nat hook output priority -100; }; add rule ip mine out tcp dport @ports jump away")
 		},
 		check: redirects,
 	},

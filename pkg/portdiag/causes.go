@@ -60,8 +60,8 @@ var Causes = []About{
 	},
 	{
 		CauseKernel, "A socket listens that no process has open, and the kernel is known to use it.",
-		"NFS and ksmbd listen inside of the kernel; VXLAN, Geneve, bareudp and WireGuard tunnels have UDP ports there.",
-		"Stop the service: `sudo systemctl stop nfs-server.service`; delete the tunnel: `sudo ip link delete dev vxlan0`. Tunnels of one kind may share a port: all of them are named.",
+		"NFS and ksmbd listen inside of the kernel, and so does an MPTCP endpoint with a port; VXLAN, Geneve, bareudp and WireGuard tunnels have UDP ports there.",
+		"Stop the service: `sudo systemctl stop nfs-server.service`; delete the endpoint, `sudo ip mptcp endpoint delete id 1`, or the tunnel, `sudo ip link delete dev vxlan0`. Tunnels of one kind may share a port: all of them are named.",
 	},
 	{
 		CauseBound, "Nobody listens, and bind says EADDRINUSE (Windows: WSAEADDRINUSE).", "A process has bound the port and does not listen, or not yet.",

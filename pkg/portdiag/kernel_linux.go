@@ -26,13 +26,22 @@ func (r *Report) nobodys(ctx context.Context, q listeners.Query) Finding {
 	if f, ok := serviceFinding(q.Port, kernelThreads()); ok {
 		return f
 	}
-	if q.Proto == listeners.UDP {
+	switch q.Proto {
+	case listeners.UDP:
 		found, err := tunnels(ctx, q.Port)
 		if err != nil {
 			r.Unseen = append(r.Unseen, "the tunnels of the kernel: "+err.Error())
 		}
 		if len(found) > 0 {
 			return tunnelFinding(found)
+		}
+	case listeners.TCP:
+		found, err := endpoints(ctx, q.Port)
+		if err != nil {
+			r.Unseen = append(r.Unseen, "the MPTCP endpoints: "+err.Error())
+		}
+		if len(found) > 0 {
+			return endpointFinding(found[0])
 		}
 	}
 	return ghost(q)
@@ -94,5 +103,26 @@ func tunnelFinding(found []tunnel) Finding {
 		Cause: CauseKernel, Severity: Error, Evidence: map[string]any{"kind": found[0].Kind, "links": links},
 		Summary: fmt.Sprintf("the kernel has it, for %s (%s)", strings.Join(links, ", "), found[0].Kind),
 		Remedy:  asRoot("ip", "link", "delete", "dev", links[0]),
+	}
+}
+
+// endpoints asks for those of MPTCP at a port (ip-mptcp(8)): the kernel listens
+// at one that it signals with a port.
+func endpoints(ctx context.Context, port uint16) ([]endpoint, error) {
+	if _, err := os.Stat("/proc/sys/net/mptcp"); err != nil {
+		return nil, nil // nor does ip know of it then
+	}
+	out, err := command.Ask(ctx, "ip", "-json", "mptcp", "endpoint", "show")
+	if err != nil {
+		return nil, err
+	}
+	return parseEndpoints(out, port)
+}
+
+func endpointFinding(e endpoint) Finding {
+	return Finding{
+		Cause: CauseKernel, Severity: Error, Evidence: map[string]any{"endpoint": e.Address, "id": e.ID},
+		Summary: fmt.Sprintf("the kernel listens, for the MPTCP endpoint %s", e.Address),
+		Remedy:  asRoot("ip", "mptcp", "endpoint", "delete", "id", strconv.Itoa(e.ID)),
 	}
 }

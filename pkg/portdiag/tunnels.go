@@ -68,3 +68,21 @@ func parseListenPorts(b []byte, links []string, port uint16) (found []tunnel) {
 	}
 	return found
 }
+
+// endpoint is an address that the kernel offers to the peers of MPTCP
+// connections.
+type endpoint struct {
+	Address string `json:"address"`
+	Port    uint16 `json:"port"`
+	ID      int    `json:"id"`
+}
+
+// parseEndpoints finds those with a port in what "ip -json mptcp endpoint show"
+// prints (ip/ipmptcp.c of iproute2).
+func parseEndpoints(b []byte, port uint16) ([]endpoint, error) {
+	var all []endpoint
+	if err := json.Unmarshal(b, &all); err != nil {
+		return nil, fmt.Errorf("ip: %w", err)
+	}
+	return slices.DeleteFunc(all, func(e endpoint) bool { return e.Port != port }), nil
+}

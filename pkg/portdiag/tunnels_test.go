@@ -40,3 +40,17 @@ func TestParseListenPorts(t *testing.T) {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 }
+
+func TestParseEndpoints(t *testing.T) {
+	const listed = `[{"address":"10.66.0.1","port":30200,"id":1,"signal":true},{"address":"10.66.0.2","id":2,"subflow":true}]`
+	got, err := parseEndpoints([]byte(listed), 30200)
+	if diff := cmp.Diff([]endpoint{{"10.66.0.1", 30200, 1}}, got); diff != "" || err != nil {
+		t.Errorf("%v (-want +got):\n%s", err, diff)
+	}
+	if got, err := parseEndpoints([]byte(listed), 30201); len(got) > 0 || err != nil {
+		t.Errorf("at 30201: %+v, %v", got, err)
+	}
+	if _, err := parseEndpoints([]byte("nonsense"), 30200); err == nil {
+		t.Error("nonsense is no error")
+	}
+}
