@@ -138,20 +138,31 @@ func TestDockerStopsOnce(t *testing.T) {
 	}
 }
 
-// Without the engine neither its proxy nor what it runs is touched.
+// Without the engine neither its proxy nor what it runs is touched; the proxy is
+// ended on request, and what is in a container is not.
 func TestDockerUnreachable(t *testing.T) {
 	r := bootDocker(t)
-	for _, test := range []struct{ flag, addr string }{
-		{"--publish=127.0.0.1:18080:8000", "0.0.0.0:8000"},
-		{"--network=host", "127.0.0.1:18080"},
-	} {
-		r.container(18080, []string{test.flag}, test.addr)
-		res := r.killport([]string{"env", "DOCKER_HOST=unix:///nowhere.sock"}, "18080")
-		if res.exit != 1 || res.port.Status != "partial" || res.port.Reason != "managed" || res.port.Hint == "" {
-			t.Errorf("%s: no true refusal: exit %d, %s", test.flag, res.exit, res.output)
+	unreachable := []string{"env", "DOCKER_HOST=unix:///nowhere.sock"}
+	const proxied, direct = "--publish=127.0.0.1:18080:8000", "--network=host"
+	for flag, addr := range map[string]string{proxied: "0.0.0.0:8000", direct: "127.0.0.1:18080"} {
+		r.container(18080, []string{flag}, addr)
+		refused := func(args ...string) {
+			res := r.killport(unreachable, args...)
+			if res.exit != 1 || res.port.Status != "partial" || res.port.Reason != "managed" || res.port.Hint == "" {
+				t.Errorf("%s: no true refusal: exit %d, %s", flag, res.exit, res.output)
+			}
+			if !r.running("web") || !r.listens(18080) {
+				t.Errorf("%s: it was touched", flag)
+			}
 		}
-		if !r.running("web") || !r.listens(18080) {
-			t.Errorf("%s: it was touched", test.flag)
+		refused("18080")
+		if flag == proxied {
+			r.freed(r.killport(unreachable, "--override", "18080"), "18080", "cleaned")
+		} else {
+			refused("--override", "18080")
+		}
+		if !r.running("web") {
+			t.Errorf("%s: the container does not run", flag)
 		}
 		r.run("docker", "rm", "--force", "web")
 	}

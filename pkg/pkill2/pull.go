@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/killport/killport/pkg/manager"
+	"github.com/killport/killport/pkg/pidcheck"
 	"github.com/killport/killport/pkg/process"
 )
 
@@ -33,18 +34,24 @@ func (p *pull) isDone() bool {
 // manage finds out what manages t. A holder that is managed is not signalled
 // behind its manager's back: it is stopped by it, or left alone. What a record
 // says of its manager is not trusted with that: it could name any command.
-func (t *target) manage(ctx context.Context) {
+func (t *target) manage(ctx context.Context, opts Options) {
 	switch m := manager.Of(ctx, t.pin, t.info, t.holder); {
 	case ctx.Err() != nil: // and nobody could be asked
 		t.settle(Interrupted, "", "")
 	case m == nil || !m.Indirect():
 	case m.Halts():
 		t.managed = m
+	case opts.overrides(m):
 	default:
 		t.settle(Refused, managed, m.String()+": "+m.Reason)
 		t.result.Hint = t.otherwise(m)
 	}
 }
+
+// overrides reports whether a holder with that manager is ended all the same: a
+// front, whose container nobody can stop, and which is protected like all that
+// serve many. What is in a container never is, behind its engine's back.
+func (o Options) overrides(m *manager.Manager) bool { return o.Override && pidcheck.IsFront(m) }
 
 // managed is the reason of what has to do with the manager of a holder.
 const managed = "managed"
@@ -57,6 +64,8 @@ func (t *target) otherwise(m *manager.Manager) string {
 		return "run it as root: sudo killport " + port
 	case len(m.Stop) > 0:
 		return "stop what manages it: " + strings.Join(m.Stop, " ")
+	case pidcheck.IsFront(m):
+		return "look what manages it: portdiag " + port + "; --override ends it all the same"
 	}
 	return "look what manages it: portdiag " + port
 }

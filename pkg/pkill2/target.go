@@ -133,14 +133,14 @@ func (t *target) spare(ctx context.Context, opts Options, said *manager.Manager)
 	}
 	onBehalf := protected == process.ProtectedInit || protected == process.ProtectedShared
 	if opts.Via != ViaProcess && (protected == "" || onBehalf) {
-		if t.manage(ctx); t.managed != nil || t.settled() {
+		if t.manage(ctx, opts); t.managed != nil || t.settled() {
 			return
 		}
 	}
 	switch {
 	case protected != "" && !(opts.Override && protected.Overridable()):
 		t.settle(Protected, string(protected), t.info.Name)
-	case said != nil && said.Indirect() && opts.Via != ViaProcess:
+	case said != nil && said.Indirect() && opts.Via != ViaProcess && !opts.overrides(said):
 		t.settle(Refused, managed, said.String())
 		t.result.Hint = t.otherwise(said)
 	}

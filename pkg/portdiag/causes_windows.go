@@ -62,8 +62,9 @@ func denied(l Listener) (Finding, bool) {
 	}
 	if !elevated {
 		f.Summary = fmt.Sprintf("to end PID %d takes an administrator", l.PID)
-		f.Remedy = l.remedy()
-		f.Remedy.NeedsAdmin = true
+		if f.Remedy = l.remedy(); f.Remedy != nil {
+			f.Remedy.NeedsAdmin = true
+		}
 	}
 	return f, true
 }

@@ -229,11 +229,11 @@ func (l Listener) hidden(evidence map[string]any) Finding {
 // remedy is how killport is asked to end the holder.
 func (l Listener) remedy() *Remedy {
 	command := append([]string{"killport"}, l.Query().Args()...)
-	switch p := l.Check.Protected; {
+	switch {
 	case l.halts():
-	case p.Overridable():
+	case l.Check.Overridable():
 		command = slices.Insert(command, 1, "--override")
-	case p != "":
+	case l.Check.Protected != "":
 		return nil
 	}
 	if l.UID != nil && foreign(*l.UID) {
@@ -272,7 +272,7 @@ func (l Listener) protected(p process.Protection) Finding {
 		Evidence: map[string]any{"pid": l.PID, "name": l.Check.Name, "protected": p},
 		Summary:  fmt.Sprintf("PID %d is left alone: %s", l.PID, protections[p]),
 	}
-	if p.Overridable() {
+	if l.Check.Overridable() {
 		f.Remedy = l.remedy()
 	}
 	return f

@@ -1,0 +1,74 @@
+//go:build linux
+
+package suite_test
+
+import (
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/tidwall/gjson"
+)
+
+// TestOverrideInContainer: what is in a container is not ended behind its
+// engine's back, though the engine cannot stop it, not even what would be
+// called a front outside of one.
+func TestOverrideInContainer(t *testing.T) {
+	require(t, "private")
+	for _, name := range []string{"dockerd", "docker-proxy", "sshd", "node"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			exe := filepath.Join(t.TempDir(), name)
+			if err := copyZoo(exe); err != nil {
+				t.Fatal(err)
+			}
+			a, err := startZooBy([]string{exe}, t.TempDir(), "serve")
+			if err != nil {
+				t.Fatal(err)
+			}
+			group := cgroup(t, strings.Repeat("0123456789abcdef", 4))
+			t.Cleanup(a.end) // before its cgroup
+			if err := os.WriteFile(filepath.Join(group, "cgroup.procs"), []byte(strconv.Itoa(a.PID)), 0o644); err != nil {
+				t.Fatal(err)
+			}
+			for _, args := range [][]string{{"killport"}, {"killport", "--override"}} {
+				res, line := sight{}.run(t, append(args, a.port())...)
+				if res.code != 1 || line.Get("reason").Str != "managed" || strings.Contains(line.Get("hint").Str, "--override") {
+					t.Errorf("%q: exit code %d, want 1, and it managed: %s", args, res.code, line)
+				}
+			}
+			res := run(t, tool(t.Context(), "", "portdiag", a.port()))
+			if strings.Contains(res.stdout, "--override") || gjson.Get(res.stdout, `findings.#(cause=="container").summary`).Str == "" {
+				t.Errorf("portdiag: %s", res.stdout)
+			}
+			a.lives(t, a.PID)
+		})
+	}
+}
+
+// cgroup makes one with that name, and removes it in the end.
+func cgroup(t *testing.T, name string) string {
+	t.Helper()
+	root := freezerV1.root
+	if _, err := os.Stat(filepath.Join(root, "cgroup.procs")); err != nil {
+		root = "/sys/fs/cgroup" // of systems without v1
+	}
+	above, err := os.MkdirTemp(root, "killport-*")
+	if err != nil {
+		t.Skipf("no cgroup of our own: %v", err)
+	}
+	dir := filepath.Join(above, name)
+	t.Cleanup(func() {
+		for _, d := range []string{dir, above} {
+			if !eventually(patience, func() bool { return gone(d) }) {
+				t.Errorf("%s is not empty", d)
+			}
+		}
+	})
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
