@@ -192,7 +192,8 @@ func MayTraceAll() bool { return mayTraceAll() }
 
 // Kin returns the living processes whose parent is, or on Windows was, the one
 // with the PID, as far as they were born after since, and their descendants, in
-// the order of their birth. The zero time stands for any.
+// the order of their birth. The zero time stands for any: on Windows, then, for
+// the kin of every process that has had the PID.
 func Kin(pid int, since time.Time) ([]int, error) { return kin(pid, since) }
 
 // IsAncestor reports whether pid is our parent, or its parent, and so on.

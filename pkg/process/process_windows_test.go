@@ -161,7 +161,12 @@ func TestKin(t *testing.T) {
 		t.Errorf("kin(100, since the bind) = %v; want %v", got, want)
 	}
 	if got, want := kinAmong(all, 100, time.Time{}), []int{200, 204, 208, 216}; !slices.Equal(got, want) {
-		t.Errorf("kin(100) = %v; want %v", got, want)
+		t.Errorf("kin(100, of whichever process has had that PID) = %v; want %v", got, want)
+	}
+	for pid, want := range map[int][]int{100: {}, 200: {}, 204: {208, 216}, 208: {216}, 999: {}} {
+		if got := descendants(all, pid); !slices.Equal(got, want) {
+			t.Errorf("descendants(%d) = %v; want %v", pid, got, want)
+		}
 	}
 	for pid, want := range map[int]bool{208: true, 204: true, 100: false, 216: false, 4: false} {
 		if got := isAncestorOf(all, pid, 216); got != want {

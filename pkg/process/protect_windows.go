@@ -86,6 +86,16 @@ func isAncestorOf(all map[int]entry, pid, child int) bool {
 	return false
 }
 
+// descendants are the kin of a process that lives: who is older than it was
+// created by another that had its PID.
+func descendants(all map[int]entry, pid int) []int {
+	e, ok := all[pid]
+	if !ok {
+		return []int{}
+	}
+	return kinAmong(all, pid, fileTime(e.created))
+}
+
 // kinAmong is kin among all processes.
 func kinAmong(all map[int]entry, pid int, since time.Time) []int {
 	var found []entry

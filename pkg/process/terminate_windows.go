@@ -179,12 +179,12 @@ func help(target uint32, what errand) int {
 	if ok, _, _ := ignoreCtrlC.Call(0, 1); ok == 0 { // it comes to us as well
 		return helperNone
 	}
-	family, err := Kin(int(target), time.Time{})
+	all, err := entries()
 	if err != nil {
 		return helperNone
 	}
 	welcome := map[uint32]bool{target: true, uint32(os.Getpid()): true}
-	for _, pid := range family {
+	for _, pid := range descendants(all, int(target)) {
 		welcome[uint32(pid)] = true
 	}
 	present := consoleProcesses()
