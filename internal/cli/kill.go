@@ -20,7 +20,7 @@ type Kill struct {
 	Signal   string        `default:"TERM" help:"The soft signal: TERM, INT, HUP, QUIT; or KILL at once."`
 	Via      string        `enum:"auto,process" default:"auto" help:"auto: stop a container, a unit of systemd, or a service of Windows, through what manages it; process: signal the process all the same."`
 	Override bool          `help:"End our ancestors, and what serves many, too."`
-	Ghosts   bool          `name:"close-ghosts" help:"Have the kernel close sockets that nobody has (takes root). A program that has one in flight may run at full CPU afterwards."`
+	Ghosts   bool          `name:"close-ghosts" help:"On Linux: have the kernel close sockets that nobody has (takes root). A program that has one in flight may run at full CPU afterwards."`
 	Heirs    bool          `help:"Windows: of a port that belongs to no process any more, end those that inherited it."`
 }
 

@@ -464,8 +464,7 @@ func (h *hunt) closeGhosts(ctx context.Context) {
 	if !h.opts.mayClose() {
 		for _, t := range h.targets {
 			if t.result.Outcome == Ghost {
-				t.settle(Ghost, string(process.ProtectedNamespace), "a process outside of this PID namespace may have it")
-				t.result.Hint = "look from outside of this PID namespace; --override closes it all the same"
+				t.leaveOpen()
 			}
 		}
 		return
@@ -481,6 +480,16 @@ func (h *hunt) closeGhosts(ctx context.Context) {
 	}
 }
 
+// leaveOpen says why t is not closed, though that was asked for.
+func (t *target) leaveOpen() {
+	if !closable {
+		t.settle(Ghost, notClosable, "only Linux closes the socket of another process")
+		return
+	}
+	t.settle(Ghost, string(process.ProtectedNamespace), "a process outside of this PID namespace may have it")
+	t.result.Hint = "look from outside of this PID namespace; --override closes it all the same"
+}
+
 // closeGhost asks for one. It is the table that says what came of it.
 func (h *hunt) closeGhost(ctx context.Context, t *target) {
 	err := listeners.CloseGhost(ctx, t.holder)
@@ -493,10 +502,13 @@ func (h *hunt) closeGhost(ctx context.Context, t *target) {
 		t.result.Hint = "closing a ghost takes root, and CAP_NET_ADMIN where root has not all capabilities"
 	default:
 		err = cmp.Or(errors.Join(err, lookErr), errStays)
-		t.settle(Ghost, "not_closable", err.Error())
+		t.settle(Ghost, notClosable, err.Error())
 		t.result.Hint = unclosable(err) + "; end who may have it: portdiag " + strings.Join(t.holder.Query().Args(), " ")
 	}
 }
+
+// notClosable is the reason of a ghost that is not closed.
+const notClosable = "not_closable"
 
 // errStays is for a kernel that says yes and does not do it.
 var errStays = errors.New("the kernel said that it was closed, and it is not")

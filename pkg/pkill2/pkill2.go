@@ -10,6 +10,7 @@ package pkill2
 import (
 	"cmp"
 	"context"
+	"runtime"
 	"syscall"
 	"time"
 
@@ -62,7 +63,7 @@ type Ghosts bool
 // They are left alone unless that is asked for.
 const (
 	LeaveGhosts Ghosts = false
-	// CloseGhosts has the kernel close the socket. A program that has it all
+	// CloseGhosts has the kernel close the socket, on Linux. A program that has it all
 	// the same, in flight or in a way we do not know, may run at full CPU then.
 	CloseGhosts Ghosts = true
 )
@@ -77,11 +78,14 @@ const (
 	EndHeirs Heirs = true
 )
 
+// closable: there is a way to close the socket of another process.
+const closable = runtime.GOOS == "linux"
+
 // mayClose reports whether a socket that nobody has, as far as we can see, may
 // be closed: from inside a PID namespace that shares its network we see nobody
 // outside, and what they have looks like a ghost.
 func (o Options) mayClose() bool {
-	return o.Ghosts == CloseGhosts && (o.Override || process.Outermost())
+	return o.Ghosts == CloseGhosts && closable && (o.Override || process.Outermost())
 }
 
 // Outcome is what became of a holder.

@@ -220,6 +220,8 @@ func (t *target) wouldDo(opts Options) {
 		t.result.Signals = []string{t.pin.WouldSend(opts.Signal)}
 	case t.result.Outcome == Ghost && opts.mayClose():
 		t.settle(WouldClose, "", "")
+	case t.result.Outcome == Ghost && opts.Ghosts == CloseGhosts:
+		t.leaveOpen()
 	case t.result.Outcome.Failed():
 		if t.result.Reason == "" {
 			t.result.Reason = string(t.result.Outcome)
