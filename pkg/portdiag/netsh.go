@@ -124,28 +124,29 @@ func parseExcluded(output []byte) []portRange {
 // forward is a rule of portproxy: the service iphlpsvc listens, and passes on.
 type forward struct {
 	Kind          string // v4tov4, v4tov6, v6tov4, v6tov6
-	Listen        string // an address, or "*" for all
+	Listen        string // an address, the name of a host, or "*" for all
 	Port          uint16
 	Connect       string
 	ConnectPort   uint16
-	listenAddress netip.Addr // not valid: all
+	listenAddress netip.Addr // not valid: all, or whatever the name stands for
 }
 
 // forwardKinds are the keys below …\Services\PortProxy.
 var forwardKinds = []string{"v4tov4", "v4tov6", "v6tov4", "v6tov6"}
 
 // parseForward reads a value of …\Services\PortProxy\v4tov4\tcp: its name is
-// "0.0.0.0/8000", or "*/8000", and its text "127.0.0.1/3000", or a host's name.
+// "0.0.0.0/8000", or "*/8000", and its text "127.0.0.1/3000". Both may have the
+// name of a host in place of the address: netsh takes
+// listenaddress={IPv4Address|HostName}.
+// https://learn.microsoft.com/windows-server/networking/technologies/netsh/netsh-interface-portproxy
 func parseForward(kind, name, text string) (forward, error) {
 	f := forward{Kind: kind}
 	var err error
 	if f.Listen, f.Port, err = splitSlash(name); err != nil {
 		return f, err
 	}
-	if f.Listen != "*" {
-		if f.listenAddress, err = netip.ParseAddr(f.Listen); err != nil {
-			return f, err
-		}
+	if addr, err := netip.ParseAddr(f.Listen); err == nil {
+		f.listenAddress = addr
 	}
 	f.Connect, f.ConnectPort, err = splitSlash(text)
 	return f, err

@@ -123,6 +123,7 @@ func TestParseForward(t *testing.T) {
 	}{
 		{"0.0.0.0/8000", "127.0.0.1/3000", forward{Kind: "v4tov4", Listen: "0.0.0.0", Port: 8000, Connect: "127.0.0.1", ConnectPort: 3000, listenAddress: netip.IPv4Unspecified()}},
 		{"*/8000", "wsl.local/80", forward{Kind: "v4tov4", Listen: "*", Port: 8000, Connect: "wsl.local", ConnectPort: 80}},
+		{"localhost/8000", "127.0.0.1/80", forward{Kind: "v4tov4", Listen: "localhost", Port: 8000, Connect: "127.0.0.1", ConnectPort: 80}},
 		{"::1/8000", "::1/80", forward{Kind: "v4tov4", Listen: "::1", Port: 8000, Connect: "::1", ConnectPort: 80, listenAddress: netip.IPv6Loopback()}},
 	} {
 		got, err := parseForward("v4tov4", tt.name, tt.text)
@@ -130,7 +131,7 @@ func TestParseForward(t *testing.T) {
 			t.Errorf("parseForward(%q, %q) = %v, %v; want %v", tt.name, tt.text, got, err, tt.want)
 		}
 	}
-	for _, bad := range []string{"", "8000", "/8000", "0.0.0.0/", "0.0.0.0/0", "0.0.0.0/65536", "0.0.0.0:8000", "x/1"} {
+	for _, bad := range []string{"", "8000", "/8000", "0.0.0.0/", "0.0.0.0/0", "0.0.0.0/65536", "0.0.0.0:8000", "x/1/2"} {
 		if got, err := parseForward("v4tov4", bad, "127.0.0.1/1"); err == nil {
 			t.Errorf("parseForward(%q) = %v; want an error", bad, got)
 		}
