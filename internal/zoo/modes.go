@@ -56,7 +56,7 @@ func modes() []mode {
 		{"denied", "", "serves, and has taken all rights on itself from everybody", denied},
 		{"detached", "", "serves, on no console", detached},
 		{"window", "mark", "serves, and has a window; marks \"closed\" and exits when that is closed", window},
-		{"service", "mark", "a service called killport-zoo-PARENT serves; marks \"stopped\" and exits when it is stopped", service},
+		{"service", "mark for stopping", "a service called killport-zoo-PARENT serves; marks \"stopped\" and exits when it is stopped", service},
 		{"run-holding", "", "ADDR -- CMD ARG...: listens on ADDR, runs CMD ({port} in ARG is the port), exits as it does", runHolding},
 		{"churn", "n for", "starts and reaps processes, 4 at a time, for 10s", churn},
 		{"sleep", "", "holds nothing", sleep},
@@ -65,7 +65,7 @@ func modes() []mode {
 		{"stuck", "", "(started by others) has a listener, and looks up a name in the folder that it has as fd 3", stuck},
 		{"stuck-thread", "", "(started by others) likewise, on another thread", stuckThread},
 		{"stuck-exit", "", "(started by others) serves, and has the file open that it has as fd 3", stuckExit},
-		{"run-service", "mark", "(started by the service control manager) serves", runService},
+		{"run-service", "mark for", "(started by the service control manager) serves", runService},
 		{"noop", "", "(started by others) exits", noop},
 	}
 }
@@ -109,7 +109,7 @@ type call struct {
 	comm, argv                                                    list
 	leash, mptcp, http, v6only, samePort, reusePort               bool
 	parentHolds, stubborn, orphans, stay, cycle, outlive, accepts bool
-	exitStop, thread, keep, drains                                bool
+	exitStop, thread, keep, drains, stopping                      bool
 }
 
 // A list is a flag that may be given several times.
@@ -141,6 +141,7 @@ func (c *call) flagSet() *flag.FlagSet {
 	f.BoolVar(&c.outlive, "outlive", false, "likewise, and leave it to whoever next closes a unix socket to start the collector")
 	f.BoolVar(&c.drains, "drains", false, "do on SIGTERM as in the mode drain")
 	f.BoolVar(&c.keep, "keep", false, "have it open as well")
+	f.BoolVar(&c.stopping, "stopping", false, "be asked to stop already, which takes as long as --for says")
 	f.BoolVar(&c.accepts, "accept", false, "have an accept request pending")
 	f.BoolVar(&c.exitStop, "exit-stop", false, "have the tracer stop it again when it ends, so that SIGKILL does not end it")
 	f.IntVar(&c.pid, "pid", 0, "trace this `process`")

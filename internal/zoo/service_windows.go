@@ -25,7 +25,7 @@ func service(c *call) error {
 		}
 	}
 	portFile := filepath.Join(dir, "port")
-	s, err := c.install("run-service", "--life="+c.left().String(), "--mark="+mark, "--port-file="+portFile, c.addr())
+	s, err := c.install("run-service", "--life="+c.left().String(), "--for="+c.lasting.String(), "--mark="+mark, "--port-file="+portFile, c.addr())
 	if err != nil {
 		return err
 	}
@@ -45,8 +45,25 @@ func service(c *call) error {
 	if err != nil {
 		return err
 	}
+	if c.stopping {
+		if err := c.beginStop(s); err != nil {
+			return err
+		}
+	}
 	pid := int(status.ProcessId)
 	return c.hold(ready{PID: pid, Port: port, Addr: withPort(c.addr(), port), PIDs: []int{pid}, Parent: os.Getpid()})
+}
+
+// beginStop asks a service to stop, and waits until it says that it does.
+func (c *call) beginStop(s *mgr.Service) error {
+	status, err := s.Control(svc.Stop)
+	for ; err == nil && status.State != svc.StopPending; status, err = s.Query() {
+		if status.State == svc.Stopped || c.left() <= 0 {
+			return errors.New("the service does not take its time to stop")
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	return err
 }
 
 func (c *call) install(args ...string) (*mgr.Service, error) {
@@ -95,6 +112,7 @@ func (s *stoppable) Execute(_ []string, requests <-chan svc.ChangeRequest, statu
 		case svc.Stop:
 			_ = c.mark("stopped")
 			status <- svc.Status{State: svc.StopPending}
+			time.Sleep(c.lasting)
 			return false, 0
 		}
 	}

@@ -113,9 +113,9 @@ func (p *Pin) MayTerminate() error { return p.mayTerminate() }
 // Kill ends the process, whatever it wants: SIGKILL, or TerminateProcess.
 func (p *Pin) Kill() error { return p.note(p.kill()) }
 
-// note remembers what was sent.
+// note remembers what was sent, if anything was.
 func (p *Pin) note(sent string, err error) error {
-	if err == nil {
+	if err == nil && sent != "" {
 		p.sent = append(p.sent, sent)
 	}
 	return err

@@ -21,7 +21,6 @@ func OwnService(pid int) string {
 }
 
 // StopService asks the service control manager to stop a service, if the
-// pinned process is that service and nothing else.
-func (p *Pin) StopService(name string) error {
-	return p.note("SERVICE_CONTROL_STOP", p.stopService(name))
-}
+// pinned process is that service and nothing else. One that stops already is
+// not asked again.
+func (p *Pin) StopService(name string) error { return p.note(p.stopService(name)) }

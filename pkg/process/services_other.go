@@ -6,4 +6,4 @@ import "errors"
 
 func services(int) ([]Service, error) { return nil, nil }
 
-func (p *Pin) stopService(string) error { return errors.ErrUnsupported }
+func (p *Pin) stopService(string) (string, error) { return "", errors.ErrUnsupported }

@@ -52,38 +52,60 @@ func isOwn(kind uint32) bool {
 	return kind&windows.SERVICE_WIN32_OWN_PROCESS != 0 && kind&windows.SERVICE_WIN32_SHARE_PROCESS == 0
 }
 
-func (p *Pin) stopService(name string) error {
+func (p *Pin) stopService(name string) (string, error) {
 	if p.exited() {
-		return ErrGone
+		return "", ErrGone
 	}
 	manager, err := windows.OpenSCManager(nil, nil, windows.SC_MANAGER_CONNECT)
 	if err != nil {
-		return os.NewSyscallError("OpenSCManager", err)
+		return "", os.NewSyscallError("OpenSCManager", err)
 	}
 	defer windows.CloseServiceHandle(manager)
 	wide, err := windows.UTF16PtrFromString(name)
 	if err != nil {
-		return err
+		return "", err
 	}
 	service, err := windows.OpenService(manager, wide, windows.SERVICE_STOP|windows.SERVICE_QUERY_STATUS)
 	if err != nil {
-		return os.NewSyscallError("OpenService", err)
+		return "", os.NewSyscallError("OpenService", err)
 	}
 	defer windows.CloseServiceHandle(service)
-	var status windows.SERVICE_STATUS_PROCESS
-	var need uint32
-	err = windows.QueryServiceStatusEx(service, windows.SC_STATUS_PROCESS_INFO, (*byte)(unsafe.Pointer(&status)), uint32(unsafe.Sizeof(status)), &need)
-	if err != nil {
-		return os.NewSyscallError("QueryServiceStatusEx", err)
-	}
-	if status.ProcessId != uint32(p.pid) || !isOwn(status.ServiceType) {
-		return fmt.Errorf("service %q runs elsewhere", name)
+	status, err := statusOf(service)
+	switch {
+	case err != nil:
+		return "", err
+	case status.CurrentState != windows.SERVICE_STOPPED && (status.ProcessId != uint32(p.pid) || !isOwn(status.ServiceType)):
+		return "", fmt.Errorf("service %q runs elsewhere", name)
+	case stops(status):
+		return "", nil
 	}
 	var now windows.SERVICE_STATUS
 	err = windows.ControlService(service, windows.SERVICE_CONTROL_STOP, &now)
+	if err == nil {
+		return "SERVICE_CONTROL_STOP", nil
+	}
+	if status, serr := statusOf(service); serr == nil && stops(status) { // another was faster
+		return "", nil
+	}
+	return "", unstoppable(name, err)
+}
+
+func statusOf(service windows.Handle) (windows.SERVICE_STATUS_PROCESS, error) {
+	var status windows.SERVICE_STATUS_PROCESS
+	var need uint32
+	err := windows.QueryServiceStatusEx(service, windows.SC_STATUS_PROCESS_INFO, (*byte)(unsafe.Pointer(&status)), uint32(unsafe.Sizeof(status)), &need)
+	return status, os.NewSyscallError("QueryServiceStatusEx", err)
+}
+
+// stops reports whether a service is on its way out, or has stopped: it
+// accepts no request then, and needs none.
+func stops(status windows.SERVICE_STATUS_PROCESS) bool {
+	return status.CurrentState == windows.SERVICE_STOP_PENDING || status.CurrentState == windows.SERVICE_STOPPED
+}
+
+// unstoppable says why a service does not take the request to stop.
+func unstoppable(name string, err error) error {
 	switch {
-	case err == nil:
-		return nil
 	case errors.Is(err, windows.ERROR_INVALID_SERVICE_CONTROL), errors.Is(err, windows.ERROR_SERVICE_CANNOT_ACCEPT_CTRL):
 		return fmt.Errorf("%w: service %q does not accept it", ErrCannotAsk, name)
 	case errors.Is(err, windows.ERROR_DEPENDENT_SERVICES_RUNNING):
