@@ -193,3 +193,24 @@ func TestServices(t *testing.T) {
 		}
 	}
 }
+
+// A svchost of which nobody tells what it hosts is left alone.
+func TestHostsMany(t *testing.T) {
+	svchost := Info{Name: "svchost.exe"}
+	for _, tt := range []struct {
+		info   Info
+		hosted []Service
+		err    error
+		want   bool
+	}{
+		{svchost, []Service{{"a", false}, {"b", false}}, nil, true},
+		{svchost, []Service{{"a", true}}, nil, false},
+		{svchost, nil, windows.ERROR_ACCESS_DENIED, true},
+		{Info{Name: "node.exe"}, nil, windows.ERROR_ACCESS_DENIED, false},
+	} {
+		got := hostsMany(tt.info, func(int) ([]Service, error) { return tt.hosted, tt.err })
+		if got != tt.want {
+			t.Errorf("hostsMany(%s) with %v, %v = %v; want %v", tt.info.Name, tt.hosted, tt.err, got, tt.want)
+		}
+	}
+}

@@ -23,7 +23,7 @@ func protect(p *Pin, info Info) (Protection, error) {
 		return ProtectedKernel, nil
 	case p.pid == os.Getpid():
 		return ProtectedSelf, nil
-	case isSystem(info) || p.critical() || hostsMany(info):
+	case isSystem(info) || p.critical() || hostsMany(info, services):
 		return ProtectedSystem, nil
 	}
 	if ancestor, err := isAncestor(p.pid); err != nil || ancestor {
@@ -44,13 +44,15 @@ func isSystem(info Info) bool {
 	return info.Exe == "" || strings.EqualFold(info.Exe, system32(name))
 }
 
-// hostsMany reports whether the process is a svchost with more than one service.
-func hostsMany(info Info) bool {
+// hostsMany reports whether the process is a svchost with more than one
+// service, or with as many as we may not know: in a session that is not
+// interactive it takes an administrator to list them.
+func hostsMany(info Info, services func(pid int) ([]Service, error)) bool {
 	if info.Program() != "svchost" {
 		return false
 	}
 	hosted, err := services(info.PID)
-	return err == nil && len(hosted) > 1
+	return err != nil || len(hosted) > 1
 }
 
 var isProcessCritical = windows.NewLazySystemDLL("kernel32.dll").NewProc("IsProcessCritical")
