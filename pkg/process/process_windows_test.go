@@ -5,11 +5,13 @@ import (
 	"errors"
 	"os"
 	"os/exec"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/windows"
 )
@@ -191,6 +193,51 @@ func TestServices(t *testing.T) {
 		if got := isOwn(kind); got != want {
 			t.Errorf("isOwn(%#x) = %v; want %v", kind, got, want)
 		}
+	}
+}
+
+// The table of services comes in pages; what comes twice, since the table has
+// changed meanwhile, counts once.
+func TestServicesInPages(t *testing.T) {
+	const pid = 42
+	entry := func(name string, pid uint32) windows.ENUM_SERVICE_STATUS_PROCESS {
+		wide, err := windows.UTF16PtrFromString(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return windows.ENUM_SERVICE_STATUS_PROCESS{
+			ServiceName:          wide,
+			ServiceStatusProcess: windows.SERVICE_STATUS_PROCESS{ProcessId: pid, ServiceType: windows.SERVICE_WIN32_OWN_PROCESS},
+		}
+	}
+	pages := [][]windows.ENUM_SERVICE_STATUS_PROCESS{
+		{entry("web", pid), entry("other", pid+1)},
+		{entry("web", pid)},
+		{entry("db", pid), entry("another", pid+1)},
+	}
+	reader := func(pages [][]windows.ENUM_SERVICE_STATUS_PROCESS, end error) readPage {
+		return func(page []uint64, resume *uint32) (uint32, error) {
+			if size := 8 * len(page); size > 256<<10 {
+				t.Errorf("asked for %d bytes; want 256 KiB at most", size)
+			}
+			n := copy(unsafe.Slice((*windows.ENUM_SERVICE_STATUS_PROCESS)(unsafe.Pointer(&page[0])), 2), pages[*resume])
+			if *resume++; int(*resume) < len(pages) {
+				return uint32(n), windows.ERROR_MORE_DATA
+			}
+			return uint32(n), end
+		}
+	}
+	got, err := servicesIn(pid, reader(pages, nil))
+	runtime.KeepAlive(pages) // a page does not keep the names
+	if want := []Service{{"db", true}, {"web", true}}; !slices.Equal(got, want) || err != nil {
+		t.Errorf("servicesIn() = %v, %v; want %v", got, err, want)
+	}
+	if got, err := servicesIn(pid, reader(pages, windows.ERROR_ACCESS_DENIED)); got != nil || !errors.Is(err, windows.ERROR_ACCESS_DENIED) {
+		t.Errorf("servicesIn(half of the table) = %v, %v; want %v", got, err, windows.ERROR_ACCESS_DENIED)
+	}
+	endless := func([]uint64, *uint32) (uint32, error) { return 0, windows.ERROR_MORE_DATA }
+	if got, err := servicesIn(pid, endless); got != nil || err == nil {
+		t.Errorf("servicesIn(a table without an end) = %v, %v; want an error", got, err)
 	}
 }
 

@@ -11,29 +11,49 @@ import (
 	"golang.org/x/sys/windows"
 )
 
-// services asks the service control manager, which tells everybody.
+// services asks the service control manager, which tells everybody who is at
+// the machine.
 func services(pid int) ([]Service, error) {
 	manager, err := windows.OpenSCManager(nil, nil, windows.SC_MANAGER_CONNECT|windows.SC_MANAGER_ENUMERATE_SERVICE)
 	if err != nil {
 		return nil, os.NewSyscallError("OpenSCManager", err)
 	}
 	defer windows.CloseServiceHandle(manager)
-	const limit = 1 << 24
-	for size := uint32(1 << 16); size <= limit; {
-		buf := make([]uint64, size/8)
-		var need, returned, resume uint32
+	return servicesIn(uint32(pid), func(page []uint64, resume *uint32) (uint32, error) {
+		var need, returned uint32
 		err := windows.EnumServicesStatusEx(manager, windows.SC_ENUM_PROCESS_INFO, windows.SERVICE_WIN32, windows.SERVICE_ACTIVE,
-			(*byte)(unsafe.Pointer(&buf[0])), size, &need, &returned, &resume, nil)
-		if err == nil {
-			all := unsafe.Slice((*windows.ENUM_SERVICE_STATUS_PROCESS)(unsafe.Pointer(&buf[0])), returned)
-			return servicesOf(all, uint32(pid)), nil
-		}
-		if !errors.Is(err, windows.ERROR_MORE_DATA) {
+			(*byte)(unsafe.Pointer(&page[0])), uint32(8*len(page)), &need, &returned, resume, nil)
+		return returned, err
+	})
+}
+
+// readPage fills a page with the services from resume on, and says how many
+// entries it has and, by ERROR_MORE_DATA, that there are more. A page is numbers
+// to Go: text would be taken for the pointers of an entry.
+type readPage func(page []uint64, resume *uint32) (uint32, error)
+
+// servicesIn reads the whole table, in pages of 256 KiB, which is as much as
+// the service control manager gives at once (MS-SCMR, REnumServicesStatusExW,
+// cbBufSize); behind the entries there are their names.
+func servicesIn(pid uint32, read readPage) ([]Service, error) {
+	const pageSize, pages = 256 << 10, 64
+	page := make([]uint64, pageSize/8)
+	var found []Service
+	var resume uint32
+	for range pages {
+		n, err := read(page, &resume)
+		if err != nil && !errors.Is(err, windows.ERROR_MORE_DATA) {
 			return nil, os.NewSyscallError("EnumServicesStatusEx", err)
 		}
-		size = max(2*size, (size+need+7)&^7)
+		n = min(n, pageSize/uint32(unsafe.Sizeof(windows.ENUM_SERVICE_STATUS_PROCESS{})))
+		entries := unsafe.Slice((*windows.ENUM_SERVICE_STATUS_PROCESS)(unsafe.Pointer(&page[0])), n)
+		found = append(found, servicesOf(entries, pid)...)
+		if err == nil {
+			slices.SortFunc(found, func(a, b Service) int { return cmp.Compare(a.Name, b.Name) })
+			return slices.Compact(found), nil // twice, if the table has changed meanwhile
+		}
 	}
-	return nil, fmt.Errorf("the table of services takes more than %d bytes", limit)
+	return nil, fmt.Errorf("the table of services takes more than %d bytes", pages*pageSize)
 }
 
 func servicesOf(all []windows.ENUM_SERVICE_STATUS_PROCESS, pid uint32) []Service {
@@ -43,7 +63,6 @@ func servicesOf(all []windows.ENUM_SERVICE_STATUS_PROCESS, pid uint32) []Service
 			found = append(found, Service{Name: windows.UTF16PtrToString(s.ServiceName), Own: isOwn(status.ServiceType)})
 		}
 	}
-	slices.SortFunc(found, func(a, b Service) int { return cmp.Compare(a.Name, b.Name) })
 	return found
 }
 
