@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/windows"
 )
@@ -72,13 +74,30 @@ var mayDebug = sync.OnceValue(func() bool {
 		return false
 	}
 	defer token.Close()
-	enable := windows.Tokenprivileges{PrivilegeCount: 1}
-	enable.Privileges[0].Attributes = windows.SE_PRIVILEGE_ENABLED
-	if windows.LookupPrivilegeValue(nil, windows.StringToUTF16Ptr("SeDebugPrivilege"), &enable.Privileges[0].Luid) != nil {
+	return enable(token, "SeDebugPrivilege")
+})
+
+// enable reports whether the token has the privilege, which it enables. That a
+// token has not got it is no error to Windows (ERROR_NOT_ALL_ASSIGNED with
+// success), so the token is asked afterwards:
+// https://learn.microsoft.com/windows/win32/api/securitybaseapi/nf-securitybaseapi-adjusttokenprivileges
+func enable(token windows.Token, privilege string) bool {
+	want := windows.Tokenprivileges{PrivilegeCount: 1}
+	want.Privileges[0].Attributes = windows.SE_PRIVILEGE_ENABLED
+	if windows.LookupPrivilegeValue(nil, windows.StringToUTF16Ptr(privilege), &want.Privileges[0].Luid) != nil ||
+		windows.AdjustTokenPrivileges(token, false, &want, 0, nil, nil) != nil {
 		return false
 	}
-	return windows.AdjustTokenPrivileges(token, false, &enable, 0, nil, nil) == nil
-})
+	buf := make([]uint32, 1<<10) // there are less than 40, of 12 bytes each
+	var n uint32
+	if windows.GetTokenInformation(token, windows.TokenPrivileges, (*byte)(unsafe.Pointer(&buf[0])), uint32(4*len(buf)), &n) != nil {
+		return false
+	}
+	has := (*windows.Tokenprivileges)(unsafe.Pointer(&buf[0])).AllPrivileges()
+	return slices.ContainsFunc(has, func(p windows.LUIDAndAttributes) bool {
+		return p.Luid == want.Privileges[0].Luid && p.Attributes&windows.SE_PRIVILEGE_ENABLED != 0
+	})
+}
 
 func pinned(pid int, s sys) (*Pin, error) {
 	// Windows ignores the lower two bits of a PID: 4243 opens 4240.

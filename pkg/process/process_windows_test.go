@@ -261,3 +261,36 @@ func TestHostsMany(t *testing.T) {
 		}
 	}
 }
+
+// Windows says that all is well when a token has not the privilege that is to
+// be enabled.
+func TestEnableWhatIsNotThere(t *testing.T) {
+	var token windows.Token
+	const rights = windows.TOKEN_DUPLICATE | windows.TOKEN_QUERY
+	if err := windows.OpenProcessToken(windows.CurrentProcess(), rights, &token); err != nil {
+		t.Fatal(err)
+	}
+	defer token.Close()
+	var ours windows.Token // to be changed, unlike that of this process
+	err := windows.DuplicateTokenEx(token, windows.MAXIMUM_ALLOWED, nil, windows.SecurityImpersonation, windows.TokenPrimary, &ours)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ours.Close()
+	const everybodys = "SeChangeNotifyPrivilege"
+	if !enable(ours, everybodys) {
+		t.Errorf("enable(%s) = false; want true", everybodys)
+	}
+	remove := windows.Tokenprivileges{PrivilegeCount: 1}
+	remove.Privileges[0].Attributes = windows.SE_PRIVILEGE_REMOVED
+	name := windows.StringToUTF16Ptr(everybodys)
+	if err := windows.LookupPrivilegeValue(nil, name, &remove.Privileges[0].Luid); err != nil {
+		t.Fatal(err)
+	}
+	if err := windows.AdjustTokenPrivileges(ours, false, &remove, 0, nil, nil); err != nil {
+		t.Fatal(err)
+	}
+	if enable(ours, everybodys) {
+		t.Errorf("enable(%s), which was removed = true; want false", everybodys)
+	}
+}
