@@ -30,10 +30,12 @@ var Causes = []About{
 		"It belongs to another user, or `/proc` is mounted so that it hides others.", "Look again as root: `sudo portdiag PORT`. Who is root already lacks CAP_SYS_PTRACE, or is in a user namespace.",
 	},
 	{
-		CauseGhost, "A socket listens that no process has open.",
-		"It is in flight in a Unix socket (SCM_RIGHTS), registered with an io_uring, of a process that takes long to exit, or of one in an outer PID namespace.",
-		"End the candidate that is named: `kill PID`. If it is not one alone, have the kernel close the socket: `sudo killport --close-ghosts PORT`. " +
-			"That is for TCP, and not from inside a PID namespace, where a ghost may be a server that runs well outside of it.",
+		CauseGhost, "A socket listens that no process has open; on Windows, one of a process that has ended.",
+		"Linux: it is in flight in a Unix socket (SCM_RIGHTS), registered with an io_uring, of a process that takes long to exit, or of one in an outer PID namespace. " +
+			"Windows: the process that bound it has ended, and a child has inherited its handle; the table goes on naming the one that ended.",
+		"Linux: end the candidate that is named: `kill PID`. If it is not one alone, have the kernel close the socket: `sudo killport --close-ghosts PORT`. " +
+			"That is for TCP, and not from inside a PID namespace, where a ghost may be a server that runs well outside of it. " +
+			"Windows: end the heirs, which are named: `killport --heirs PORT`. If none is, look as administrator.",
 	},
 	{
 		CauseContainer, "docker-proxy, or the engine itself, listens; or a process of a container in the host's network does.",
