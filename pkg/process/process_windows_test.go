@@ -294,3 +294,26 @@ func TestEnableWhatIsNotThere(t *testing.T) {
 		t.Errorf("enable(%s), which was removed = true; want false", everybodys)
 	}
 }
+
+// Every csrss is critical to Windows, not to Wine. It takes an administrator to
+// open one; that we are not critical everybody can see.
+func TestCritical(t *testing.T) {
+	if open1(t, os.Getpid()).critical() {
+		t.Error("we are critical")
+	}
+	wine := windows.NewLazySystemDLL("ntdll.dll").NewProc("wine_get_version").Find() == nil
+	all, err := entries()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for pid, e := range all {
+		if wine || !strings.EqualFold(e.name, "csrss.exe") {
+			continue
+		}
+		p := open1(t, pid)
+		t.Logf("%s (PID %d) may be opened: %v", e.name, pid, p.handle != 0)
+		if p.handle != 0 && !p.critical() {
+			t.Errorf("%s (PID %d) is not critical", e.name, pid)
+		}
+	}
+}
