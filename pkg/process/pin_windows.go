@@ -188,8 +188,11 @@ func (p *Pin) poll(ctx context.Context) error {
 	return nil
 }
 
-// bornAt begins a birth of Windows: no PID has two processes that were created
-// within the same 100 ns.
+// bornAt begins a birth of Windows. Its unit is 100 ns, but the kernel takes the
+// time of creation from a clock that moves on with its tick, 0.5 to 15.6 ms
+// (KeQuerySystemTime): one that gets the PID of another within the tick of that
+// one's creation looks the same. As long as a handle is open nobody gets it.
+// https://learn.microsoft.com/windows-hardware/drivers/ddi/wdm/nf-wdm-kequerysystemtime-r1
 const bornAt = "filetime:"
 
 func (p *Pin) birth() (Birth, error) {

@@ -36,8 +36,8 @@ var (
 // from 6.9 on, the inode of its pidfd, which pidfs never gives twice in one
 // boot: "<boot id>:<ticks>:<inode>".
 //
-// Windows: the time of creation, in units of 100 ns since 1601:
-// "filetime:<number>".
+// Windows: the time of creation, in units of 100 ns since 1601, as of the last
+// tick of the clock: "filetime:<number>".
 type Birth string
 
 // Weak reports whether b lacks the part that no other process can share, as
