@@ -68,7 +68,7 @@ func sockaddr(q listeners.Query) (family int, addr unix.Sockaddr) {
 	}
 	at := &unix.SockaddrInet6{Port: int(q.Port)}
 	if q.Addr.IsValid() {
-		at.Addr = q.Addr.As16()
+		at.Addr, at.ZoneId = q.Addr.As16(), zoneID(q.Addr)
 	}
 	return unix.AF_INET6, at
 }

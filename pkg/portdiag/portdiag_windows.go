@@ -57,13 +57,8 @@ func addresses(q listeners.Query) []netip.AddrPort {
 const exclusive = ^4
 
 func bind(proto listeners.Proto, at netip.AddrPort) error {
-	family, kind := windows.AF_INET, windows.SOCK_STREAM
-	var addr windows.Sockaddr = &windows.SockaddrInet4{Port: int(at.Port())}
-	if at.Addr().Is4() {
-		addr = &windows.SockaddrInet4{Port: int(at.Port()), Addr: at.Addr().As4()}
-	} else {
-		family, addr = windows.AF_INET6, &windows.SockaddrInet6{Port: int(at.Port()), Addr: at.Addr().As16()}
-	}
+	family, addr := sockaddr(at)
+	kind := windows.SOCK_STREAM
 	if proto == listeners.UDP {
 		kind = windows.SOCK_DGRAM
 	}
@@ -76,6 +71,13 @@ func bind(proto listeners.Proto, at netip.AddrPort) error {
 		return err
 	}
 	return windows.Bind(s, addr)
+}
+
+func sockaddr(at netip.AddrPort) (family int, addr windows.Sockaddr) {
+	if at.Addr().Is4() {
+		return windows.AF_INET, &windows.SockaddrInet4{Port: int(at.Port()), Addr: at.Addr().As4()}
+	}
+	return windows.AF_INET6, &windows.SockaddrInet6{Port: int(at.Port()), Addr: at.Addr().As16(), ZoneId: zoneID(at.Addr())}
 }
 
 // explain adds the findings that are not about a holder.
