@@ -227,9 +227,9 @@ func httpDriver() (string, error) {
 
 // excluded finds the reserved ranges that keep a port from being had, though
 // nobody listens.
-func (r *Report) excluded(ctx context.Context, q listeners.Query) {
+func (r *Report) excluded(ctx context.Context, q listeners.Query, netsh runner) {
 	for _, family := range []string{"ipv4", "ipv6"} {
-		output, err := netsh(ctx, "interface", family, "show", "excludedportrange", "protocol=tcp")
+		output, err := netsh(ctx, showExcluded(family, q.Proto)...)
 		if err != nil {
 			r.Unseen = append(r.Unseen, "the excluded ranges of "+family+": "+err.Error())
 			continue
@@ -237,26 +237,23 @@ func (r *Report) excluded(ctx context.Context, q listeners.Query) {
 		ranges := parseExcluded(output)
 		at := slices.IndexFunc(ranges, func(p portRange) bool { return p.First <= q.Port && q.Port <= p.Last })
 		if at >= 0 {
-			r.Findings = append(r.Findings, ranges[at].finding(family))
+			r.Findings = append(r.Findings, ranges[at].finding(family, q.Proto))
 		}
 	}
 }
 
 // finding: a range that a person made is removed as a whole; the others come
 // anew, elsewhere as a rule, when the service that asked for them starts again.
-func (p portRange) finding(family string) Finding {
+func (p portRange) finding(family string, proto listeners.Proto) Finding {
 	f := Finding{
 		Cause: CauseExcluded, Severity: Error,
 		Evidence: map[string]any{"family": family, "first": p.First, "last": p.Last, "administered": p.Administered},
-		Summary:  fmt.Sprintf("Windows keeps the ports %d to %d of %s from everybody, for Hyper-V, WSL or Docker as a rule: net stop winnat, start your server, net start winnat", p.First, p.Last, family),
+		Summary:  fmt.Sprintf("Windows keeps the %s ports %d to %d of %s from everybody, for Hyper-V, WSL or Docker as a rule: net stop winnat, start your server, net start winnat", proto, p.First, p.Last, family),
 		Remedy:   &Remedy{Command: []string{"net", "stop", "winnat"}, NeedsAdmin: true},
 	}
 	if p.Administered {
-		f.Summary = fmt.Sprintf("somebody has reserved the ports %d to %d of %s", p.First, p.Last, family)
-		f.Remedy.Command = []string{
-			"netsh", "interface", family, "delete", "excludedportrange", "protocol=tcp",
-			fmt.Sprintf("startport=%d", p.First), fmt.Sprintf("numberofports=%d", int(p.Last)-int(p.First)+1),
-		}
+		f.Summary = fmt.Sprintf("somebody has reserved the %s ports %d to %d of %s", proto, p.First, p.Last, family)
+		f.Remedy.Command = p.remove(family, proto)
 	}
 	return f
 }
@@ -342,6 +339,9 @@ func end(pids []int) *Remedy {
 // netshTime is how long netsh may take: seconds on a busy machine, for ever if
 // the driver hangs.
 const netshTime = 10 * time.Second
+
+// runner runs a program with those arguments, and returns what it prints.
+type runner func(ctx context.Context, args ...string) ([]byte, error)
 
 // netsh runs the one program for which there is no call, by its full path.
 func netsh(ctx context.Context, args ...string) ([]byte, error) {

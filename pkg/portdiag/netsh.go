@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 	"unicode"
+
+	"github.com/killport/killport/pkg/listeners"
 )
 
 // What Windows keeps about ports, as bytes: what netsh prints, in the language
@@ -102,6 +104,22 @@ type portRange struct {
 }
 
 var excludedLine = regexp.MustCompile(`^\s*([0-9]{1,5})\s+([0-9]{1,5})(\s+\*)?\s*$`)
+
+// showExcluded are the arguments with which netsh shows the ranges of ipv4 or
+// ipv6: each protocol has its own.
+func showExcluded(family string, proto listeners.Proto) []string {
+	return []string{"interface", family, "show", "excludedportrange", protocol(proto)}
+}
+
+// remove is the command that removes a range, as a whole.
+func (p portRange) remove(family string, proto listeners.Proto) []string {
+	return []string{
+		"netsh", "interface", family, "delete", "excludedportrange", protocol(proto),
+		fmt.Sprintf("startport=%d", p.First), fmt.Sprintf("numberofports=%d", int(p.Last)-int(p.First)+1),
+	}
+}
+
+func protocol(proto listeners.Proto) string { return "protocol=" + strings.ToLower(string(proto)) }
 
 // parseExcluded reads the output of "netsh interface ipv4 show
 // excludedportrange protocol=tcp".

@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/killport/killport/pkg/listeners"
 )
 
 // Files of testdata/netsh are what netsh writes, in the code page that is usual
@@ -112,6 +114,23 @@ func TestParseExcluded(t *testing.T) {
 	for _, line := range []string{"", "8000", "8000 8001 8002", "8001 8000", "70000 70001", "-1 5", "a 1 2"} {
 		if got := parseExcluded([]byte(line)); got != nil {
 			t.Errorf("parseExcluded(%q) = %v; want none", line, got)
+		}
+	}
+}
+
+func TestExcludedCommands(t *testing.T) {
+	p := portRange{First: 8000, Last: 8009, Administered: true}
+	for _, tt := range []struct {
+		got  []string
+		want string
+	}{
+		{showExcluded("ipv4", listeners.TCP), "interface ipv4 show excludedportrange protocol=tcp"},
+		{showExcluded("ipv6", listeners.UDP), "interface ipv6 show excludedportrange protocol=udp"},
+		{p.remove("ipv4", listeners.UDP), "netsh interface ipv4 delete excludedportrange protocol=udp startport=8000 numberofports=10"},
+		{p.remove("ipv6", listeners.TCP), "netsh interface ipv6 delete excludedportrange protocol=tcp startport=8000 numberofports=10"},
+	} {
+		if got := strings.Join(tt.got, " "); got != tt.want {
+			t.Errorf("the command is %q; want %q", got, tt.want)
 		}
 	}
 }

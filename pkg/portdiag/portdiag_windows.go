@@ -95,18 +95,19 @@ func (r *Report) explain(ctx context.Context, q listeners.Query) error {
 			r.add(denied(l))
 		}
 	}
-	if q.Proto != listeners.TCP {
-		return ctx.Err()
-	}
-	if err := r.forwards(q); err != nil {
-		r.Unseen = append(r.Unseen, err.Error())
-	}
-	if byHTTP {
-		r.http(ctx, q)
+	if q.Proto == listeners.TCP { // which all of portproxy and http.sys is
+		if err := r.forwards(q); err != nil {
+			r.Unseen = append(r.Unseen, err.Error())
+		}
+		if byHTTP {
+			r.http(ctx, q)
+		}
 	}
 	if r.Verdict == Blocked {
-		r.excluded(ctx, q)
-		r.sockets(ctx, q)
+		r.excluded(ctx, q, netsh)
+		if q.Proto == listeners.TCP {
+			r.sockets(ctx, q)
+		}
 	}
 	return ctx.Err()
 }

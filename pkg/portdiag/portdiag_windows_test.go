@@ -1,11 +1,16 @@
 package portdiag
 
 import (
+	"context"
 	"net/netip"
 	"reflect"
+	"slices"
+	"strings"
 	"testing"
 
 	"golang.org/x/sys/windows"
+
+	"github.com/killport/killport/pkg/listeners"
 )
 
 func TestSockaddr(t *testing.T) {
@@ -22,6 +27,30 @@ func TestSockaddr(t *testing.T) {
 		family, got := sockaddr(tt.at)
 		if family != tt.family || !reflect.DeepEqual(got, tt.want) {
 			t.Errorf("sockaddr(%v) = %d, %+v; want %d, %+v", tt.at, family, got, tt.family, tt.want)
+		}
+	}
+}
+
+// Each protocol has ranges of its own: those of the one that is asked for count.
+func TestExcludedOfProtocol(t *testing.T) {
+	for _, tt := range []struct {
+		proto      listeners.Proto
+		word, name string
+	}{
+		{listeners.TCP, "protocol=tcp", "TCP"},
+		{listeners.UDP, "protocol=udp", "UDP"},
+	} {
+		netsh := func(_ context.Context, args ...string) ([]byte, error) {
+			if slices.Contains(args, tt.word) && slices.Contains(args, "ipv4") {
+				return []byte("      8000        8009     *\r\n"), nil
+			}
+			return nil, nil
+		}
+		var r Report
+		r.excluded(t.Context(), listeners.Query{Proto: tt.proto, Port: 8005}, netsh)
+		if len(r.Findings) != 1 || r.Findings[0].Cause != CauseExcluded || !strings.Contains(r.Findings[0].Summary, tt.name) ||
+			!slices.Contains(r.Findings[0].Remedy.Command, tt.word) {
+			t.Errorf("excluded(%s) = %+v", tt.proto, r)
 		}
 	}
 }
