@@ -29,7 +29,7 @@ type Options struct {
 	Grace    time.Duration  // between terminating and killing, for all together; 0: kill at once
 	Signal   syscall.Signal // by which holders are asked to end; 0: SIGTERM
 	Via      Via
-	Override bool // end ancestors, and what serves many; close what those outside of our PID namespace may have
+	Override bool // end ancestors, what serves many, and fronts without a lever; close what those outside of our PID namespace may have
 	Ghosts   Ghosts
 	Heirs    Heirs
 	DryRun   bool // say what would be done, and send nothing

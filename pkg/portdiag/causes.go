@@ -40,7 +40,7 @@ var Causes = []About{
 	{
 		CauseContainer, "docker-proxy, or the engine itself, listens; or a process of a container in the host's network does.",
 		"A container publishes the port. Ending the proxy would not stop it, and a restart policy would start it again.",
-		"Stop the container: `docker stop NAME`. `killport PORT` does that.",
+		"Stop the container: `docker stop NAME`. `killport PORT` does that. If no engine can name it, `killport --override PORT` ends the program that listens for it, and what else that does.",
 	},
 	{
 		CauseUnit, "A process listens that belongs to a service of systemd.",
@@ -110,7 +110,7 @@ var Causes = []About{
 	},
 	{
 		CauseRelay, "Windows: `wslrelay.exe`, or a program of Docker Desktop, listens.", "A program inside WSL, or a container, has the port.",
-		"End it where it runs: `wsl --exec ss -ltnp` or `docker ps` names it.",
+		"End it where it runs: `wsl --exec ss -ltnp` or `docker ps` names it. `killport --override PORT` ends the helper, and with it all that it does for others.",
 	},
 	{
 		CauseDenied, "Windows: access to the process is denied.", "It belongs to another user or to the system, or it protects itself.",
