@@ -173,6 +173,46 @@ func TestDockerOfOrdinaryUser(t *testing.T) {
 	}
 }
 
+// An engine may be that of another machine: its containers have ports and
+// addresses like ours, and are not touched for what listens here.
+func TestDockerOfAnotherMachine(t *testing.T) {
+	r := bootDocker(t)
+	id := r.container(18080, []string{"--publish=18080:8000"}, "0.0.0.0:8000")
+	r.run("chmod", "666", "/run/docker.sock")
+	proxy := strings.Fields(r.run("sh", "-c", `tr '\0' ' ' <"$(grep -lx docker-proxy /proc/[0-9]*/comm | head -1 | sed s,comm,cmdline,)"`))
+	// The other machine has processes and ports of its own, and its engine's
+	// command asks the first one's.
+	const there = `ip link set lo up; %s >/dev/null & until [ -n "$(/run/rig/listeners 18080)" ]; do sleep 0.01; done; "$@"`
+	at := func(server string, as ...string) []string {
+		in := []string{"unshare", "--kill-child", "--fork", "--pid", "--net", "--mount-proc", "sh", "-c", fmt.Sprintf(there, server), "sh"}
+		return append(in, as...)
+	}
+	const plain = "/run/rig/zoo serve --life=1m 0.0.0.0:18080"
+	proxied := `cp /run/rig/zoo /run/docker-proxy; ZOO_ARGS='["serve","--life=1m","0.0.0.0:18080"]' /run/docker-proxy ` + strings.Join(proxy[1:], " ")
+	for _, test := range []struct {
+		name   string
+		as     []string
+		reason string
+	}{
+		{"hidden", at(plain, "setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups"), "hidden"},
+		{"a proxy", at(proxied), "managed"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			in := &rig{t: t, init: r.init, log: r.log}
+			res := in.killport(test.as, "18080")
+			if res.exit != 1 || res.port.Status != "partial" || res.port.Reason != test.reason {
+				t.Errorf("no true refusal: exit %d, %s", res.exit, res.output)
+			}
+			if strings.Contains(res.port.Hint, "docker") {
+				t.Errorf("the hint is about another machine: %s", res.port.Hint)
+			}
+			if !in.running(id) {
+				t.Error("the container of another machine was stopped")
+			}
+		})
+	}
+}
+
 // Ctrl-C is for all in the foreground of a terminal. We say what was asked for,
 // and the engine goes on with it.
 func TestDockerInterrupted(t *testing.T) {

@@ -67,6 +67,18 @@ func (c cgroups) container(ours cgroups) (container, bool) {
 	return container{}, false
 }
 
+// name reports whether they are those of the container with that ID.
+func (c cgroups) name(id string) bool {
+	for _, path := range c.all {
+		for part := range strings.SplitSeq(path, "/") {
+			if _, named, ok := parseContainer("", part); ok && named == id {
+				return true
+			}
+		}
+	}
+	return false
+}
+
 // prefixes are what the engines put before the ID of a container in the name
 // of its scope. That of conmon is beside it: conmon holds the published ports.
 var prefixes = []struct{ prefix, engine string }{

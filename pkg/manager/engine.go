@@ -65,6 +65,12 @@ func front(info process.Info) engineName {
 	return fronts[name]
 }
 
+// inVM reports whether a front is on the side of the host of an engine that
+// runs in a virtual machine, with processes of its own.
+func inVM(info process.Info) bool {
+	return slices.Contains([]string{"com.docker.backend", "com.docker.vpnkit", "vpnkit", "orbstack", "orbstack helper"}, info.Program())
+}
+
 // inspection is what "ENGINE container inspect" says, in as far as the engines
 // agree on it (https://docs.docker.com/reference/api/engine/, ContainerInspect).
 type inspection struct {
@@ -184,10 +190,19 @@ func (e engine) manager(c inspection) *Manager {
 type publication struct {
 	listener  listeners.Listener
 	container netip.AddrPort
+	inVM      bool // an engine that has processes of its own listens
 }
 
-// published finds the container that publishes a port. It returns nil if the
-// engine is not here.
+// publicationBy is that of a front.
+func publicationBy(info process.Info, l listeners.Listener) publication {
+	return publication{listener: l, container: parseProxy(info.Argv), inVM: inVM(info)}
+}
+
+// errElsewhere says that an engine's container has no process here.
+var errElsewhere = errors.New("its engine says that it is elsewhere: is it that of another machine?")
+
+// published finds the container that publishes a port. Addresses and ports are
+// the same on every machine, so it must also be seen to run on this one.
 func published(ctx context.Context, e engine, p publication) *Manager {
 	nameless := Manager{Kind: Container, Name: "unknown", Engine: string(e.name)}
 	ids, err := e.running(ctx, p.listener)
@@ -203,6 +218,9 @@ func published(ctx context.Context, e engine, p publication) *Manager {
 	case 0:
 		return nameless.without(fmt.Errorf("%s knows no container that publishes port %d", e.name, p.listener.LocalPort))
 	case 1:
+		if !p.inVM && !runsHere(all[0]) {
+			return nameless.without(errElsewhere)
+		}
 		return e.manager(all[0])
 	}
 	return nameless.without(fmt.Errorf("%d containers of %s publish port %d", len(all), e.name, p.listener.LocalPort))
@@ -282,6 +300,20 @@ func parseProxy(argv []string) (container netip.AddrPort) {
 func parseConmon(info process.Info) (id string, ok bool) {
 	at := slices.Index(info.Argv, "-c") + 1
 	if info.Program() != "conmon" || at == 0 || at == len(info.Argv) {
+		return "", false
+	}
+	return info.Argv[at], isContainerID(info.Argv[at])
+}
+
+// parseShim reads the ID of its container from the arguments of a shim, which is
+// the parent of what runs in there:
+//
+//	containerd-shim-runc-v2 -namespace moby -id 4f5e… -address /run/containerd/containerd.sock
+//
+// (parseFlags, runtime/v2/shim/shim.go of github.com/containerd/containerd.)
+func parseShim(info process.Info) (id string, ok bool) {
+	at := slices.Index(info.Argv, "-id") + 1
+	if !strings.HasPrefix(info.Program(), "containerd-shim") || at == 0 || at == len(info.Argv) {
 		return "", false
 	}
 	return info.Argv[at], isContainerID(info.Argv[at])

@@ -61,13 +61,23 @@ func Of(ctx context.Context, p *process.Pin, info process.Info, l listeners.List
 }
 
 // Publisher finds the container that publishes the port of l, if docker is
-// here and runs one, or the service that would start it again.
+// here and runs one, or the service that would start it again. A holder that we
+// may not see must be root's, as what listens for containers is.
 func Publisher(ctx context.Context, l listeners.Listener) *Manager {
+	if l.Owner == listeners.OwnerHidden && !isOfRoot(ctx, l) {
+		return nil
+	}
 	m := orItsService(ctx, published(ctx, engine{name: docker}, publication{listener: l}), l)
 	if m == nil || m.lever == nil {
 		return nil
 	}
 	return m
+}
+
+// isOfRoot reports whether l is there, and root has made it.
+func isOfRoot(ctx context.Context, l listeners.Listener) bool {
+	now, err := listeners.Sockets(ctx, l.Query())
+	return err == nil && slices.ContainsFunc(now, func(s listeners.Socket) bool { return s.UID == 0 && s.ID.Same(l.Socket) })
 }
 
 // SocketUnitOf finds the unit by which the system's systemd listens at l, which

@@ -3,7 +3,6 @@ package manager
 import (
 	"bytes"
 	"context"
-	"errors"
 	"os"
 	"os/user"
 	"slices"
@@ -59,7 +58,7 @@ func containerOf(ctx context.Context, groups cgroups, line []ancestor, info proc
 		return orItsService(ctx, contained(ctx, c, groups), l), true
 	}
 	if name := front(info); name != "" {
-		m := published(ctx, engineOf(name, owner(info.PID)), publication{l, parseProxy(info.Argv)})
+		m := published(ctx, engineOf(name, owner(info.PID)), publicationBy(info, l))
 		return orItsService(ctx, m, l), true
 	}
 	return nil, false
@@ -78,11 +77,36 @@ func contained(ctx context.Context, c container, groups cgroups) *Manager {
 	if inspected == nil {
 		return m
 	}
-	groups, err := readCgroups(strconv.Itoa(inspected.State.PID))
-	if at, ok := groups.container(cgroups{}); err != nil || inspected.State.PID <= 1 || !ok || at.id != c.id {
-		return m.without(errors.New("its engine says that it is elsewhere: is it that of another machine?"))
+	if !inGroup(inspected.State.PID, c.id) {
+		return m.without(errElsewhere)
 	}
 	return m
+}
+
+// inGroup reports whether a process is in a cgroup of the container.
+func inGroup(pid int, id string) bool {
+	groups, err := readCgroups(strconv.Itoa(pid))
+	return err == nil && pid > 1 && groups.name(id)
+}
+
+// runsHere reports whether what the engine says to be the process of a
+// container is that, here: the kernel says so of its cgroup, or, of the
+// containers of an ordinary user, who may have no cgroups to give away, the
+// process that runs it does, its parent as a rule.
+func runsHere(c inspection) bool {
+	if inGroup(c.State.PID, c.ID) {
+		return true
+	}
+	first, err := process.Look(c.State.PID)
+	if err != nil || c.State.PID <= 1 {
+		return false
+	}
+	parent, _ := process.Look(first.PPID) // the zero Info runs nothing
+	return slices.ContainsFunc([]process.Info{first, parent}, func(info process.Info) bool {
+		conmons, _ := parseConmon(info)
+		shims, _ := parseShim(info)
+		return conmons == c.ID || shims == c.ID
+	})
 }
 
 // monitored is what runs the container of podman whose conmon is the holder,
