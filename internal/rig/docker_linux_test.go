@@ -87,8 +87,9 @@ func TestDocker(t *testing.T) {
 			in := &rig{t: t, init: r.init, log: r.log}
 			id := in.container(18080, test.flags, test.addr)
 			defer in.run("docker", "rm", "--force", "web")
-			// Beside it another one, which must not be touched.
-			other := in.run("docker", "run", "--detach", "--publish=127.0.0.2:18090:8000", "zoo", "/zoo", "serve", "--life=10m", "0.0.0.0:8000")
+			// Beside it another one, which must not be touched. Its name is what the
+			// engine would take for it before it took it for the beginning of an ID.
+			other := in.run("docker", "run", "--detach", "--name="+id[:12], "--publish=127.0.0.2:18090:8000", "zoo", "/zoo", "serve", "--life=10m", "0.0.0.0:8000")
 			defer in.run("docker", "rm", "--force", other)
 
 			args := append([]string{"18080"}, test.args...)
@@ -97,7 +98,7 @@ func TestDocker(t *testing.T) {
 				if by := h.Check.ManagedBy; by.Kind != "container" || by.Name != "web" || !slices.Equal(by.Stop, []string{"docker", "stop", "web"}) {
 					t.Errorf("managed by %+v", by)
 				}
-				if want := []string{"docker", "stop", "-t", "3", id[:12]}; h.Done.Outcome != "would_stop" || !slices.Equal(h.Done.Stop, want) {
+				if want := []string{"docker", "stop", "-t", "3", id}; h.Done.Outcome != "would_stop" || !slices.Equal(h.Done.Stop, want) {
 					t.Errorf("dry run: %+v", h.Done)
 				}
 			}

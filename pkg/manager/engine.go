@@ -161,7 +161,7 @@ func (e engine) byID(ctx context.Context, id string) (*Manager, *inspection) {
 	if !slices.Contains([]engineName{docker, podman, nerdctl}, e.name) {
 		return m.without(fmt.Errorf("killport knows no command that stops it")), nil
 	}
-	m.Stop = e.argv("stop", m.Name)
+	m.Stop = e.argv("stop", m.ID)
 	all, err := e.inspect(ctx, id)
 	if err == nil && (len(all) != 1 || all[0].ID != id) {
 		err = fmt.Errorf("%s %w", e.name, errUnknown)
@@ -326,11 +326,11 @@ type containerLever struct {
 	id     string
 }
 
-// command names the container by the beginning of its ID, as the engines do:
-// a name could be another's by now.
+// command names the container by the whole of its ID: a name could be another's
+// by now, and the beginning of an ID could be another's name.
 func (c containerLever) command(grace time.Duration) []string {
 	seconds := int(math.Ceil(grace.Seconds()))
-	return c.engine.argv("stop", "-t", strconv.Itoa(seconds), c.id[:12])
+	return c.engine.argv("stop", "-t", strconv.Itoa(seconds), c.id)
 }
 
 // teardown is how long an engine may take beyond the grace period: networks
