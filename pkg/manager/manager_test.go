@@ -272,6 +272,80 @@ func TestSupervises(t *testing.T) {
 	}
 }
 
+// What a supervisor is called counts where a program, or its script, is named,
+// and nowhere else.
+func TestKinship(t *testing.T) {
+	for _, test := range []struct{ args, want string }{
+		{"node /usr/bin/nodemon x.js", "nodemon"},
+		{"node --require tsx/cjs /usr/bin/nodemon.js x.js", "nodemon"},
+		{"node --watch-path=./src x.js", "node"},
+		{"node --watch-path src x.js", "node"},
+		{"node --inspect --watch x.js", "node"},
+		{"node x.js --watch", ""},
+		{"node -e nodemon", ""},
+		{"node /srv/.yarn/releases/yarn-4.1.0.cjs dev", "yarn"},
+		{"node /usr/lib/node_modules/corepack/dist/yarn.js dev", "yarn"},
+		{"node /usr/bin/pnpm.cjs dev", "pnpm"},
+		{"node /usr/lib/node_modules/npm/bin/npm-cli.js run dev", "npm-cli.js"},
+		{"node /usr/bin/pm2-runtime app.js", "pm2-runtime"},
+		{"deno run -A --watch=static main.ts", "deno"},
+		{"bun --watch run x.ts", "bun"},
+		{"bun x.ts", ""},
+		{"/usr/bin/python3 -X dev manage.py runserver", "manage.py"},
+		{"/usr/bin/python3.11 -Wd -u /srv/manage.py runserver", "manage.py"},
+		{"python -m debugpy --listen 5678 --wait-for-client -m uvicorn app:app --reload", "uvicorn"},
+		{"python3 -m uvicorn app:app --reload-dir=src --reload", "uvicorn"},
+		{"python3 -c nodemon air", ""},
+		{"python3 /usr/bin/fastapi dev main.py", "fastapi"},
+		{"python3 /usr/bin/fastapi run main.py", ""},
+		{"python3 /usr/bin/flask run --reload", "flask"},
+		{"python3 -m flask --app x run --debug", "flask"},
+		{"python3 /usr/bin/flask run", ""},
+		{"python3 /usr/bin/watchmedo auto-restart -- serve", "watchmedo"},
+		{"python3 /usr/bin/watchmedo log", ""},
+		{"entr -rs serve", "entr"},
+		{"entr -c -r serve", "entr"},
+		{"entr -s serve -r", ""},
+		{"dotnet watch run", "dotnet"},
+		{"dotnet exec --depsfile x.json /usr/lib/dotnet/dotnet-watch.dll run", "dotnet-watch.dll"},
+		{"dotnet app.dll", ""},
+		{"ruby /usr/bin/foreman start", "foreman"},
+		{"bundle exec foreman start", "foreman"},
+		{"sh /usr/bin/npm run dev", "npm"},
+		{"bash -o pipefail ./air", "air"},
+		{"sh -c air air", ""},
+		{"tini -- npm start", "npm"},
+		{"dumb-init pm2-runtime app.js", "pm2-runtime"},
+		{"env -u X A=b npm start", "npm"},
+		{"air -c .air.toml", "air"},
+		{"npm exec nodemon x.js", "npm"},
+		{"screen -S npm", ""},
+		{"SCREEN -dmS dev air", ""},
+		{"tmux new -s nodemon", ""},
+		{"vim air", ""},
+		{"less /usr/bin/supervisord", ""},
+		{"make npm", ""},
+		{"grep -r npm", ""},
+		{"node", ""},
+		{"python3 -m", ""},
+	} {
+		k, ok := kinshipOf(process.Info{Argv: strings.Fields(test.args)})
+		if k.name != test.want || ok != (test.want != "") {
+			t.Errorf("kinshipOf(%q) = %q, %v; want %q", test.args, k.name, ok, test.want)
+		}
+	}
+}
+
+func FuzzKinship(f *testing.F) {
+	f.Add("python3 -X dev -m debugpy -m uvicorn --reload")
+	f.Add("env A=b tini -- npm")
+	f.Fuzz(func(t *testing.T, line string) {
+		if k, ok := kinshipOf(process.Info{Argv: strings.Split(line, " ")}); ok && k.name == "" {
+			t.Errorf("kinshipOf(%q) = %+v", line, k)
+		}
+	})
+}
+
 func TestAsUser(t *testing.T) {
 	gid := func() string { return "100" }
 	for _, test := range []struct {
