@@ -30,7 +30,7 @@ func of(ctx context.Context, p *process.Pin, info process.Info, l listeners.List
 		}
 		return nil
 	}
-	near := nearest(line, p.PID())
+	near := nearest(line, environ(p.PID()))
 	if near != nil && near.keepsMany() {
 		return near
 	}
@@ -221,17 +221,35 @@ func lineage(info process.Info) []ancestor {
 	return line
 }
 
-// nearest is the supervisor closest to the holder.
-func nearest(line []ancestor, pid int) *Manager {
+// nearest is the supervisor closest to the holder that starts it again, or
+// keeps many; else the closest that does when a file changes; else one that does
+// not. What has a terminal was started by who sits there, and not by what the
+// terminal was started by.
+func nearest(line []ancestor, env func(string) string) *Manager {
+	var found *Manager
 	for i, a := range line {
 		if i == 0 {
 			continue
 		}
-		if m := supervises(a.Info, environ(pid)); m != nil {
-			return m
+		if line[0].stat.TTY != 0 && a.stat.TTY == 0 {
+			break
+		}
+		if m := supervises(a.Info, env); m != nil && (found == nil || m.ties() > found.ties()) {
+			found = m
 		}
 	}
-	return nil
+	return found
+}
+
+// ties is how much a supervisor cares whether its holder lives.
+func (m *Manager) ties() int {
+	switch {
+	case m.Restarts() || m.keepsMany():
+		return 2
+	case m.Restart == onChange:
+		return 1
+	}
+	return 0
 }
 
 // environ looks up the variables that a process was started with.

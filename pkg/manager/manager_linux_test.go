@@ -2,6 +2,7 @@ package manager
 
 import (
 	"os"
+	"strings"
 	"testing"
 
 	"github.com/killport/killport/internal/procfs"
@@ -31,6 +32,49 @@ func TestStands(t *testing.T) {
 		}
 		if got := startedBySystemd(test.line); got != test.by {
 			t.Errorf("%s: startedBySystemd() = %v; want %v", test.name, got, test.by)
+		}
+	}
+}
+
+// What runs another once hides nobody above it that starts it again.
+func TestNearest(t *testing.T) {
+	const pm2 = "PM2\x00v6.0.8: God Daemon (/home/ann/.pm2)" // one argument, as below
+	for _, test := range []struct {
+		name string
+		line []string // below the holder, in its session or with a terminal: "tty" before it
+		want string
+	}{
+		{"nobody", []string{"bash"}, ""},
+		{"npm", []string{"sh -c x", "npm run dev", "bash"}, "npm"},
+		{"npm of pm2", []string{"npm start", pm2}, "pm2"},
+		{"npm of nodemon", []string{"npm start", "node nodemon"}, "nodemon"},
+		{"nodemon of npm", []string{"node nodemon", "npm start"}, "nodemon"},
+		{"nodemon of a keeper", []string{"node nodemon", "npm start", "circusd"}, "circusd"},
+		{"two keepers", []string{"runsv web", "runsvdir", "supervisord"}, "runsv"},
+		{"yarn of npm", []string{"yarn dev", "npm start"}, "yarn"},
+		{"in a terminal", []string{"tty node nodemon", "tty npm run dev", "tty bash", "code-server", "supervisord"}, "nodemon"},
+		{"in a terminal with all", []string{"tty npm start", "tty supervisord"}, "supervisord"},
+		{"alone in a terminal", []string{"tty bash", "supervisord"}, ""},
+	} {
+		line := []ancestor{{Info: process.Info{PID: 100, Argv: []string{"supervisord"}}}}
+		for i, args := range test.line {
+			args, tty := strings.CutPrefix(args, "tty ")
+			argv := strings.Fields(args)
+			if strings.Contains(args, "\x00") {
+				argv = []string{strings.ReplaceAll(args, "\x00", " ")}
+			}
+			a := ancestor{Info: process.Info{PID: 99 - i, Argv: argv}}
+			if tty {
+				a.stat.TTY, line[0].stat.TTY = 34816, 34816
+			}
+			line = append(line, a)
+		}
+		got := ""
+		if m := nearest(line, func(string) string { return "" }); m != nil {
+			got = m.Name
+		}
+		if got != test.want {
+			t.Errorf("%s: nearest() = %q; want %q", test.name, got, test.want)
 		}
 	}
 }
