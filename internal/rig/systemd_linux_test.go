@@ -128,6 +128,20 @@ func TestSystemd(t *testing.T) {
 			t.Errorf("the service is %s", got)
 		}
 	})
+	on("keeper of many", "pm2-ann.service", 18121, func(t *testing.T, r *rig, port string) {
+		before := r.property("pm2-ann.service", "MainPID")
+		res := r.killport(nil, port)
+		if res.exit != 1 || res.port.Reason != "shared" || !strings.HasSuffix(res.port.Hint, "pm2 stop NAME") {
+			t.Errorf("no true refusal: exit %d, %s", res.exit, res.output)
+		}
+		if after := r.property("pm2-ann.service", "MainPID"); after != before || !r.listens(18121) {
+			t.Errorf("the daemon was touched: main PID %s, then %s", before, after)
+		}
+		dry := r.killport(nil, "--dry-run", "--override", port)
+		if len(dry.holders) != 1 || dry.holders[0].Done.Outcome != "would_terminate" {
+			t.Errorf("it cannot be overridden: %s", dry.output)
+		}
+	})
 	on("master and workers", "prefork.service", 18111, func(t *testing.T, r *rig, port string) {
 		r.freed(r.killport(nil, port), port)
 	})

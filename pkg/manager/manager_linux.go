@@ -30,6 +30,9 @@ func of(ctx context.Context, p *process.Pin, info process.Info, l listeners.List
 		}
 		return nil
 	}
+	if m := keeper(info); m != nil {
+		return m
+	}
 	near := nearest(line, environ(p.PID()))
 	if near != nil && near.keepsMany() {
 		return near

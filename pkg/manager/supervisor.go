@@ -134,6 +134,19 @@ func supervises(info process.Info, env func(string) string) *Manager {
 	return m
 }
 
+// keeper is the holder itself, if that keeps many: pm2's daemon has the sockets
+// of all apps in cluster mode.
+func keeper(holder process.Info) *Manager {
+	m := supervises(holder, func(string) string { return "" })
+	if m == nil || !m.keepsMany() {
+		return nil
+	}
+	if strings.HasPrefix(m.Name, "pm2") {
+		m.Reason = "it has the ports of all its apps: find yours by pm2 list, and stop it: pm2 stop NAME"
+	}
+	return m
+}
+
 func kinshipOf(info process.Info) (kinship, bool) {
 	// pm2's daemon has one argument: "PM2 v6.0.8: God Daemon (/home/ann/.pm2)".
 	if len(info.Argv) > 0 && strings.HasPrefix(info.Argv[0], "PM2 v") && strings.Contains(info.Argv[0], "God Daemon") {

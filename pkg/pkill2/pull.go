@@ -33,8 +33,9 @@ func (p *pull) isDone() bool {
 // manage finds out what manages t. A holder that is managed is not signalled
 // behind its manager's back: it is stopped by it, or left alone. What a record
 // says of its manager is not trusted with that: it could name any command.
-func (t *target) manage(ctx context.Context) {
-	switch m := manager.Of(ctx, t.pin, t.info, t.holder); {
+func (t *target) manage(ctx context.Context) *manager.Manager {
+	m := manager.Of(ctx, t.pin, t.info, t.holder)
+	switch {
 	case ctx.Err() != nil: // and nobody could be asked
 		t.settle(Interrupted, "", "")
 	case m == nil || !m.Indirect():
@@ -44,6 +45,7 @@ func (t *target) manage(ctx context.Context) {
 		t.settle(Refused, managed, m.String()+": "+m.Reason)
 		t.result.Hint = t.otherwise(m)
 	}
+	return m
 }
 
 // managed is the reason of what has to do with the manager of a holder.
