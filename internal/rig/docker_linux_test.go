@@ -214,6 +214,29 @@ func TestDockerOfAnotherMachine(t *testing.T) {
 	}
 }
 
+// A swarm starts another container in the place of one that is stopped.
+func TestDockerOfSwarm(t *testing.T) {
+	r := bootDocker(t)
+	r.run("docker", "swarm", "init", "--advertise-addr=127.0.0.1")
+	r.run("docker", "service", "create", "--detach", "--name=shop", "--no-resolve-image", "--publish=mode=host,published=18080,target=8000",
+		"zoo", "/zoo", "serve", "--life=10m", "0.0.0.0:8000")
+	var id string
+	r.eventually("the container runs, and its port is there", func() bool { // docker-proxy listens first
+		id = r.run("docker", "ps", "--quiet", "--no-trunc")
+		return id != "" && r.listens(18080)
+	})
+	res := r.killport(nil, "18080")
+	if res.exit != 1 || res.port.Status != "partial" || res.port.Reason != "managed" || !strings.HasSuffix(res.port.Hint, ": docker service scale shop=0") {
+		t.Errorf("no true refusal: exit %d, %s", res.exit, res.output)
+	}
+	if !r.running(id) {
+		t.Error("the container was stopped")
+	}
+	_, stop, _ := strings.Cut(res.port.Hint, ": ")
+	r.run(strings.Fields(stop)...)
+	r.eventually("the hint has freed the port", func() bool { return !r.listens(18080) })
+}
+
 // Ctrl-C is for all in the foreground of a terminal. We say what was asked for,
 // and the engine goes on with it.
 func TestDockerInterrupted(t *testing.T) {

@@ -175,7 +175,7 @@ func (e engine) byID(ctx context.Context, id string) (*Manager, *inspection) {
 // manager is the container of an inspection.
 func (e engine) manager(c inspection) *Manager {
 	name := strings.TrimPrefix(c.Name, "/")
-	return &Manager{
+	m := Manager{
 		Kind: Container, Name: name, Engine: string(e.name), ID: c.ID, Image: c.Config.Image,
 		Project: c.Config.Labels["com.docker.compose.project"],
 		folder:  c.Config.Labels["com.docker.compose.project.working_dir"],
@@ -183,6 +183,24 @@ func (e engine) manager(c inspection) *Manager {
 		Stop:    e.argv("stop", name),
 		lever:   containerLever{e, c.ID},
 	}
+	if service := c.Config.Labels["com.docker.swarm.service.name"]; service != "" {
+		m.Stop = nil
+		if c.replica(service) {
+			m.Stop = e.argv("service", "scale", service+"=0")
+		}
+		return m.never(fmt.Errorf("its swarm would start another one for the service %s", service))
+	}
+	return &m
+}
+
+// replica reports whether the task of a swarm's service is SERVICE.NUMBER.ID:
+// that of a service that runs once on each node, and cannot be scaled, has the
+// node's ID in the middle (naming.Task of github.com/moby/swarmkit).
+func (c inspection) replica(service string) bool {
+	task, _ := strings.CutPrefix(c.Config.Labels["com.docker.swarm.task.name"], service+".")
+	slot, _, _ := strings.Cut(task, ".")
+	_, err := strconv.Atoi(slot)
+	return err == nil
 }
 
 // publication is what is known of a published port: its listener, and, if

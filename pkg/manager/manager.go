@@ -48,6 +48,7 @@ type Manager struct {
 
 	folder string // of the project of compose, of a container
 	lever  lever  // only of what this process has found itself
+	spared bool   // nobody's permission would give it a lever
 }
 
 // Of finds what manages the pinned process, of which info was read through the
@@ -96,6 +97,10 @@ func (m *Manager) Indirect() bool { return m.Kind != Supervisor }
 
 // Halts reports whether Halt can be tried.
 func (m *Manager) Halts() bool { return m.lever != nil }
+
+// Spared reports whether it is not Halt's to stop, whoever runs it: root would
+// be told the same.
+func (m *Manager) Spared() bool { return m.spared }
 
 // Restarts reports whether a holder that ends is started again by itself.
 func (m *Manager) Restarts() bool {
@@ -156,6 +161,12 @@ type lever interface {
 func (m Manager) without(why error) *Manager {
 	m.lever, m.Reason = nil, command.FirstLine(why.Error())
 	return &m
+}
+
+// never is the manager that is known and must have no lever, and why.
+func (m Manager) never(why error) *Manager {
+	m.spared = true
+	return m.without(why)
 }
 
 // keepsMany reports whether others depend on the supervisor too.

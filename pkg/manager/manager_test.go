@@ -174,6 +174,25 @@ func TestPublication(t *testing.T) {
 	}
 }
 
+// What a swarm runs it would run again.
+func TestManagerOfSwarm(t *testing.T) {
+	for _, test := range []struct{ service, task, stop string }{
+		{"", "", "docker stop web"},
+		{"shop", "shop.1.w4v9", "docker service scale shop=0"},
+		{"shop.1", "shop.1.2.w4v9", "docker service scale shop.1=0"},
+		{"shop", "shop.glfbr4kng6ymoefta4pbp3luw.w4v9", ""},
+		{"shop", "", ""},
+	} {
+		c := inspection{ID: id, Name: "/web"}
+		c.Config.Labels = map[string]string{"com.docker.swarm.service.name": test.service, "com.docker.swarm.task.name": test.task}
+		m := engine{name: docker}.manager(c)
+		swarm := test.service != ""
+		if got := strings.Join(m.Stop, " "); got != test.stop || m.Halts() == swarm || m.Spared() != swarm || m.Reason == "" == swarm {
+			t.Errorf("manager(%+v) = %+v; want %q", test, m, test.stop)
+		}
+	}
+}
+
 func TestProperties(t *testing.T) {
 	all := parseProperties([]byte("Id=a.socket\nListen=127.0.0.1:8000 (Stream)\nListen=[::]:8001 (Datagram)\nListen=/run/a b=c (Stream)\nTriggers=a.service\n\nId=b.socket\nListen=[::]:8002 (Stream)\nMainPID=12\n"))
 	if len(all) != 2 || all[0].text("Id") != "a.socket" || all[1].number("MainPID") != 12 || all[1].text("Triggers") != "" {

@@ -158,7 +158,7 @@ func (b bus) service(p properties, stands standing) *Manager {
 	case stands == worker && (m.Restart == "no" || matches(hosts, name) || matches(neverStop, name)):
 		return nil
 	case matches(neverStop, name):
-		return m.without(fmt.Errorf("killport does not stop %s: others need it", name))
+		return m.never(fmt.Errorf("killport does not stop %s: others need it", name))
 	}
 	return &m
 }
@@ -180,7 +180,7 @@ func (b bus) socketUnit(ctx context.Context, l listeners.Listener) *Manager {
 			Stop: b.systemctl("stop", name), lever: unitLever{b, name},
 		}
 		if matches(neverStop, strings.TrimSuffix(name, ".socket")+".service") {
-			return m.without(fmt.Errorf("killport does not stop %s: others need it", name))
+			return m.never(fmt.Errorf("killport does not stop %s: others need it", name))
 		}
 		return &m
 	}

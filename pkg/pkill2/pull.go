@@ -55,7 +55,7 @@ const managed = "managed"
 func (t *target) otherwise(m *manager.Manager) string {
 	port := strings.Join(t.holder.Query().Args(), " ")
 	switch {
-	case os.Geteuid() > 0:
+	case os.Geteuid() > 0 && !m.Spared():
 		return "run it as root: sudo killport " + port
 	case len(m.Stop) > 0:
 		return "stop what manages it: " + strings.Join(m.Stop, " ")
