@@ -98,17 +98,31 @@ func TestSystemd(t *testing.T) {
 	on("deaf to SIGTERM", "deaf.service", 18105, func(t *testing.T, r *rig, port string) {
 		r.freed(r.killport(nil, "--grace=300ms", port), port)
 	})
-	on("terminal in a service", "terminals.service", 18106, func(t *testing.T, r *rig, port string) {
-		before := r.property("terminals.service", "MainPID")
-		res := r.killport(nil, "--dry-run", port)
-		if len(res.holders) != 1 || res.holders[0].Done.Outcome != "would_terminate" {
-			t.Errorf("not a plain process: %s", res.output)
-		}
-		r.freed(r.killport(nil, port), port)
-		if after := r.property("terminals.service", "MainPID"); after != before {
-			t.Errorf("the service was touched: main PID %s, then %s", before, after)
-		}
-	})
+	for unit, port := range map[string]int{"terminals.service": 18106, "terminal.service": 18122} {
+		on(unit, unit, port, func(t *testing.T, r *rig, port string) {
+			before := r.property(unit, "MainPID")
+			res := r.killport(nil, "--dry-run", port)
+			if len(res.holders) != 1 || res.holders[0].Done.Outcome != "would_terminate" {
+				t.Errorf("not a plain process: %s", res.output)
+			}
+			if unit == "terminal.service" { // it would end with its only terminal
+				return
+			}
+			r.freed(r.killport(nil, port), port)
+			if after := r.property(unit, "MainPID"); after != before {
+				t.Errorf("the service was touched: main PID %s, then %s", before, after)
+			}
+		})
+	}
+	for unit, port := range map[string]int{"session.service": 18123, "pty.service": 18124} {
+		on(unit, unit, port, func(t *testing.T, r *rig, port string) {
+			res := r.killport(nil, port)
+			r.freed(res, port)
+			if !slices.Equal(res.port.Stopped, []string{"unit " + unit}) {
+				t.Errorf("stopped %q", res.port.Stopped)
+			}
+		})
+	}
 	on("without a way to ask systemd", "nobody.service", 18107, func(t *testing.T, r *rig, port string) {
 		before := r.property("nobody.service", "MainPID")
 		res := r.killport([]string{"setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups"}, port)

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/killport/killport/internal/procfs"
 	"github.com/killport/killport/pkg/listeners"
@@ -321,7 +322,7 @@ func serviceOf(ctx context.Context, groups cgroups, line []ancestor) *Manager {
 		return nil // the unit of another systemd than ours
 	}
 	mainPID := all[0].number("MainPID")
-	as := stands(line, mainPID, all[0].number("ControlPID"))
+	as := stands(line, mainPID, all[0].number("ControlPID"), descendants)
 	if as == stray && attached(line[0].Info, mainPID) {
 		as = leader
 	}
@@ -342,8 +343,8 @@ func attached(holder process.Info, mainPID int) bool {
 
 // stands finds the main process in a line. A worker has no terminal, and is in
 // the session of the main process; shells, multiplexers and job runners make
-// sessions of their own.
-func stands(line []ancestor, mainPID, controlPID int) standing {
+// sessions of their own. One who has started nothing else is none of these.
+func stands(line []ancestor, mainPID, controlPID int, kin func(pid int) int) standing {
 	holder := line[0]
 	for i, a := range line {
 		switch {
@@ -352,9 +353,24 @@ func stands(line []ancestor, mainPID, controlPID int) standing {
 			return leader
 		case holder.stat.TTY == 0 && holder.stat.Session == a.stat.Session:
 			return worker
+		case !holder.isJob() && kin(a.PID) == i+kin(holder.PID):
+			return worker
 		}
 	}
 	return stray
+}
+
+// isJob reports whether a shell with job control has started it, as a shell
+// has it that somebody types into: each command gets a process group.
+func (a ancestor) isJob() bool { return a.stat.TTY != 0 && a.stat.PGRP != a.stat.Session }
+
+// descendants is how many living processes are below one.
+func descendants(pid int) int {
+	below, err := process.Kin(pid, time.Time{})
+	if err != nil {
+		return -1 // which is no sum
+	}
+	return len(below)
 }
 
 // startedBySystemd: the holder, or the one that it was started by in its

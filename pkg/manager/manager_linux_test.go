@@ -10,29 +10,47 @@ import (
 )
 
 func TestStands(t *testing.T) {
-	at := func(pid, ppid, session, tty int) ancestor {
-		return ancestor{process.Info{PID: pid, PPID: ppid}, procfs.Stat{PID: pid, PPID: ppid, Session: session, TTY: tty}}
+	at := func(pid, ppid, group, session, tty int) ancestor {
+		return ancestor{process.Info{PID: pid, PPID: ppid}, procfs.Stat{PID: pid, PPID: ppid, PGRP: group, Session: session, TTY: tty}}
 	}
+	const pty = 34816
+	lone := map[int]int{10: 2, 12: 1}
 	for _, test := range []struct {
 		name string
 		line []ancestor
+		kin  map[int]int // how many are below each
 		want standing
 		by   bool // startedBySystemd
 	}{
-		{"main process", []ancestor{at(10, 1, 10, 0)}, leader, true},
-		{"worker", []ancestor{at(12, 10, 10, 0), at(10, 1, 10, 0)}, worker, true},
-		{"worker of a worker", []ancestor{at(13, 12, 10, 0), at(12, 10, 10, 0), at(10, 1, 10, 0)}, worker, true},
-		{"in a terminal", []ancestor{at(13, 12, 12, 34816), at(12, 10, 12, 34816), at(10, 1, 10, 0)}, stray, false},
-		{"in the session with a terminal", []ancestor{at(13, 10, 10, 34816), at(10, 1, 10, 34816)}, stray, false},
-		{"in a session of its own", []ancestor{at(13, 10, 13, 0), at(10, 1, 10, 0)}, stray, false},
-		{"not below it", []ancestor{at(13, 1, 10, 0)}, stray, false},
+		{"main process", []ancestor{at(10, 1, 10, 10, 0)}, nil, leader, true},
+		{"worker", []ancestor{at(12, 10, 10, 10, 0), at(10, 1, 10, 10, 0)}, map[int]int{10: 2}, worker, true},
+		{"worker of a worker", []ancestor{at(13, 12, 10, 10, 0), at(12, 10, 10, 10, 0), at(10, 1, 10, 10, 0)}, lone, worker, true},
+		{"in one of several terminals", []ancestor{at(13, 12, 12, 12, pty), at(12, 10, 12, 12, pty), at(10, 1, 10, 10, 0)}, map[int]int{10: 3, 12: 1}, stray, false},
+		{"in the only terminal", []ancestor{at(13, 12, 12, 12, pty), at(12, 10, 12, 12, pty), at(10, 1, 10, 10, 0)}, lone, worker, false},
+		{"a job in the only terminal", []ancestor{at(13, 12, 13, 12, pty), at(12, 10, 12, 12, pty), at(10, 1, 10, 10, 0)}, lone, stray, false},
+		{"in the session with a terminal", []ancestor{at(13, 10, 10, 10, pty), at(10, 1, 10, 10, pty)}, map[int]int{10: 1}, worker, false},
+		{"in a session of its own, one of several", []ancestor{at(13, 10, 13, 13, 0), at(10, 1, 10, 10, 0)}, map[int]int{10: 2}, stray, false},
+		{"in a session of its own", []ancestor{at(13, 10, 13, 13, 0), at(10, 1, 10, 10, 0)}, map[int]int{10: 1}, worker, false},
+		{"with workers in a session of its own", []ancestor{at(13, 10, 13, 13, 0), at(10, 1, 10, 10, 0)}, map[int]int{10: 4, 13: 3}, worker, false},
+		{"not below it", []ancestor{at(13, 1, 10, 10, 0)}, nil, stray, false},
 	} {
-		if got := stands(test.line, 10, 0); got != test.want {
+		if got := stands(test.line, 10, 0, func(pid int) int { return test.kin[pid] }); got != test.want {
 			t.Errorf("%s: stands() = %v; want %v", test.name, got, test.want)
 		}
 		if got := startedBySystemd(test.line); got != test.by {
 			t.Errorf("%s: startedBySystemd() = %v; want %v", test.name, got, test.by)
 		}
+	}
+}
+
+func TestDescendants(t *testing.T) {
+	before := descendants(os.Getpid())
+	pid := shimmed(t, id)
+	if got := descendants(os.Getpid()); got != before+2 {
+		t.Errorf("descendants() = %d; want %d", got, before+2)
+	}
+	if got := descendants(pid); got != 0 {
+		t.Errorf("descendants() = %d of one that has none", got)
 	}
 }
 
