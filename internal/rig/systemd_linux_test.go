@@ -197,6 +197,24 @@ func TestSystemd(t *testing.T) {
 	})
 }
 
+// In a container with the cgroup namespace of its host, systemd's units are below
+// the container's cgroup.
+func TestSystemdOfContainer(t *testing.T) {
+	t.Setenv("RIG_CGROUPS", "")
+	r := bootSystemd(t)
+	if at := r.run("cat", "/proc/1/cgroup"); !strings.Contains(at, "/killport-rig-") {
+		t.Fatalf("PID 1 is in %s", at)
+	}
+	r.start("always.service", 18101)
+	res := r.killport(nil, "18101")
+	r.freed(res, "18101")
+	if !slices.Equal(res.port.Stopped, []string{"unit always.service"}) {
+		t.Errorf("stopped %q", res.port.Stopped)
+	}
+	r.start("lazy.socket", 18103)
+	r.freed(r.killport(nil, "18103"), "18103")
+}
+
 // Where there is D-Bus, everybody may ask systemd, and nearly nobody may have it
 // stop anything.
 func TestSystemdOfOrdinaryUser(t *testing.T) {

@@ -10,6 +10,7 @@ import (
 type cgroups struct {
 	all     []string // of each hierarchy
 	systemd string   // of the one that systemd keeps: v2, or name=systemd on v1
+	top     string   // of that path, as much as is above what systemd has made
 }
 
 // parseCgroups reads lines like
@@ -33,6 +34,17 @@ func parseCgroups(b []byte) cgroups {
 		if fields[1] == "name=systemd" || fields[1] == "" && c.systemd == "" {
 			c.systemd = path
 		}
+	}
+	return c
+}
+
+// below notes where systemd itself is: PID 1 is in its init.scope, which is not
+// at the top where a container shares the cgroup namespace of its host
+// (cg_get_root_path, src/basic/cgroup-util.c).
+func (c cgroups) below(first cgroups) cgroups {
+	c.top, _ = strings.CutSuffix(first.systemd, "/init.scope")
+	if c.top == first.systemd || !strings.HasPrefix(c.systemd, c.top+"/") {
+		c.top = ""
 	}
 	return c
 }
@@ -135,7 +147,7 @@ type unit struct {
 // systemd does (cg_path_get_unit, src/basic/cgroup-util.c), and below
 // user@1000.service there is the tree of another systemd.
 func (c cgroups) unit() (u unit, ok bool) {
-	rest := strings.Split(strings.Trim(c.systemd, "/"), "/")
+	rest := strings.Split(strings.Trim(strings.TrimPrefix(c.systemd, c.top), "/"), "/")
 	for len(rest) > 0 {
 		part := strings.TrimPrefix(rest[0], "_") // escaped: it would be a file of the cgroup
 		rest = rest[1:]

@@ -44,9 +44,14 @@ func of(ctx context.Context, p *process.Pin, info process.Info, l listeners.List
 	return near
 }
 
+// readCgroups reads those of a process, and where systemd's begin.
 func readCgroups(pid string) (cgroups, error) {
 	b, err := os.ReadFile("/proc/" + pid + "/cgroup")
-	return parseCgroups(b), err
+	if err != nil {
+		return cgroups{}, err
+	}
+	first, _ := os.ReadFile("/proc/1/cgroup")
+	return parseCgroups(b).below(parseCgroups(first)), nil
 }
 
 // containerOf is what runs a container that the holder is in, or listens for.

@@ -94,6 +94,24 @@ func TestUnitOfCgroup(t *testing.T) {
 	}
 }
 
+func TestUnitBelowPID1(t *testing.T) {
+	for _, test := range []struct{ first, cgroup, unit string }{
+		{"0::/init.scope", "0::/system.slice/web.service", "web.service"},
+		{"0::/docker/" + id + "/init.scope", "0::/docker/" + id + "/system.slice/web.service", "web.service"},
+		{"0::/docker/" + id + "/init.scope", "0::/docker/" + id + "/init.scope", "init.scope"},
+		{"1:name=systemd:/lxc/a/init.scope\n0::/", "1:name=systemd:/lxc/a/system.slice/web.service\n0::/", "web.service"},
+		{"0::/lxc/a/init.scope", "0::/lxc/ab/system.slice/web.service", ""},
+		{"0::/docker/" + id, "0::/docker/" + id, ""},
+		{"0::/", "0::/system.slice/web.service", "web.service"},
+		{"", "0::/system.slice/web.service", "web.service"},
+	} {
+		c := parseCgroups([]byte(test.cgroup)).below(parseCgroups([]byte(test.first)))
+		if u, _ := c.unit(); u.name != test.unit {
+			t.Errorf("%q below %q is of the unit %q; want %q", test.cgroup, test.first, u.name, test.unit)
+		}
+	}
+}
+
 func FuzzCgroups(f *testing.F) {
 	f.Add([]byte("0::/system.slice/docker-" + id + ".scope\n1:name=systemd:/user.slice/user@1.service/x.service"))
 	f.Add([]byte("0::/" + id + "//\n:::\n"))
