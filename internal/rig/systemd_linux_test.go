@@ -156,6 +156,26 @@ func TestSystemd(t *testing.T) {
 			t.Errorf("it cannot be overridden: %s", dry.output)
 		}
 	})
+	for unit, by := range map[string]string{"timed.service": "timed.timer", "upheld.service": "upholds.target"} {
+		port := map[string]int{"timed.service": 18125, "upheld.service": 18126}[unit]
+		on(unit, unit, port, func(t *testing.T, r *rig, port string) {
+			startedBy := func() []string {
+				dry := r.killport(nil, "--dry-run", port)
+				if len(dry.holders) != 1 || dry.holders[0].Done.Outcome != "would_stop" {
+					t.Fatalf("dry run: %s", dry.output)
+				}
+				return dry.holders[0].Check.ManagedBy.StartedBy
+			}
+			if got := startedBy(); len(got) > 0 {
+				t.Errorf("started by %q, which are not active", got)
+			}
+			r.run("systemctl", "start", by)
+			if got := startedBy(); !slices.Equal(got, []string{by}) {
+				t.Errorf("started by %q; want %s", got, by)
+			}
+			r.run("systemctl", "stop", by)
+		})
+	}
 	on("master and workers", "prefork.service", 18111, func(t *testing.T, r *rig, port string) {
 		r.freed(r.killport(nil, port), port)
 	})

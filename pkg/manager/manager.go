@@ -44,7 +44,10 @@ type Manager struct {
 	PID     int      `json:"pid,omitempty"`     // of a supervisor
 	Restart string   `json:"restart,omitempty"` // its rule, in its own word: always, on-failure, no …
 	Stop    []string `json:"stop,omitempty"`    // the command that stops it
-	Reason  string   `json:"reason,omitempty"`  // why killport cannot, or does not, stop it
+	// StartedBy are the units that are active, and start a service again that was
+	// stopped, or keep it up: timers, paths, sockets, units with Upholds=.
+	StartedBy []string `json:"started_by,omitempty"`
+	Reason    string   `json:"reason,omitempty"` // why killport cannot, or does not, stop it
 
 	folder string // of the project of compose, of a container
 	lever  lever  // only of what this process has found itself
@@ -97,6 +100,14 @@ func (m *Manager) Indirect() bool { return m.Kind != Supervisor }
 
 // Halts reports whether Halt can be tried.
 func (m *Manager) Halts() bool { return m.lever != nil }
+
+// ForGood is the command that stops it, and what would start it again after that.
+func (m *Manager) ForGood() []string {
+	if len(m.Stop) == 0 {
+		return nil
+	}
+	return slices.Concat(m.Stop, m.StartedBy)
+}
 
 // Spared reports whether it is not Halt's to stop, whoever runs it: root would
 // be told the same.

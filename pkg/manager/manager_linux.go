@@ -311,7 +311,7 @@ func serviceOf(ctx context.Context, groups cgroups, line []ancestor) *Manager {
 	if err != nil {
 		return nil
 	}
-	all, err := b.show(ctx, "Id,MainPID,ControlPID,Restart,ControlGroup,LoadState", u.name)
+	all, err := b.show(ctx, "Id,MainPID,ControlPID,Restart,ControlGroup,LoadState,TriggeredBy,UpheldBy", u.name)
 	switch {
 	case err != nil:
 		if !startedBySystemd(line) || matches(neverStop, u.name) || matches(hosts, u.name) {
@@ -331,7 +331,11 @@ func serviceOf(ctx context.Context, groups cgroups, line []ancestor) *Manager {
 	if as == stray && attached(line[0].Info, mainPID) {
 		as = leader
 	}
-	return b.service(all[0], as)
+	m := b.service(all[0], as)
+	if m != nil {
+		m.StartedBy = b.startedBy(ctx, all[0])
+	}
+	return m
 }
 
 // attached reports whether a conmon is there for the main process of its

@@ -281,6 +281,22 @@ func TestService(t *testing.T) {
 	}
 }
 
+func TestForGood(t *testing.T) {
+	stop := []string{"systemctl", "stop", "web.service"}
+	for _, test := range []struct {
+		m    Manager
+		want string
+	}{
+		{Manager{Stop: stop}, "systemctl stop web.service"},
+		{Manager{Stop: stop, StartedBy: []string{"web.timer", "all.target"}}, "systemctl stop web.service web.timer all.target"},
+		{Manager{StartedBy: []string{"web.timer"}}, ""},
+	} {
+		if got := strings.Join(test.m.ForGood(), " "); got != test.want {
+			t.Errorf("ForGood(%+v) = %q; want %q", test.m, got, test.want)
+		}
+	}
+}
+
 func TestSupervises(t *testing.T) {
 	env := map[string]string{"name": "api", "SUPERVISOR_PROCESS_NAME": "web", "SUPERVISOR_GROUP_NAME": "shop"}
 	for _, test := range []struct {

@@ -163,6 +163,21 @@ func (b bus) service(p properties, stands standing) *Manager {
 	return &m
 }
 
+// startedBy are the active units that start a service again, or keep it up.
+func (b bus) startedBy(ctx context.Context, service properties) (names []string) {
+	known := strings.Fields(service.text("TriggeredBy") + " " + service.text("UpheldBy")) // since version 249
+	if len(known) == 0 {
+		return nil
+	}
+	all, _ := b.show(ctx, "Id,ActiveState", known...) // whoever does not answer now has answered before
+	for _, p := range all {
+		if p.text("ActiveState") == "active" && p.text("Id") != "" {
+			names = append(names, p.text("Id"))
+		}
+	}
+	return names
+}
+
 // socketUnit finds the unit by which systemd listens at l.
 func (b bus) socketUnit(ctx context.Context, l listeners.Listener) *Manager {
 	all, err := b.show(ctx, "Id,Listen,ActiveState,Triggers", "*.socket")
