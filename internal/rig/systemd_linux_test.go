@@ -176,6 +176,15 @@ func TestSystemd(t *testing.T) {
 			r.run("systemctl", "stop", by)
 		})
 	}
+	on("a machine", "systemd-nspawn@web.service", 18127, func(t *testing.T, r *rig, port string) {
+		res := r.killport(nil, port)
+		if res.exit != 1 || res.port.Reason != "managed" || !strings.HasSuffix(res.port.Hint, ": machinectl poweroff web") {
+			t.Errorf("no true refusal: exit %d, %s", res.exit, res.output)
+		}
+		if got := r.property("systemd-nspawn@web.service", "NRestarts"); got != "0" || !r.listens(18127) {
+			t.Errorf("it was touched: restarts %s", got)
+		}
+	})
 	on("master and workers", "prefork.service", 18111, func(t *testing.T, r *rig, port string) {
 		r.freed(r.killport(nil, port), port)
 	})

@@ -203,6 +203,15 @@ func (c inspection) replica(service string) bool {
 	return err == nil
 }
 
+// machine is a container with a system of its own in it.
+func machine(c container) *Manager {
+	m := Manager{Kind: Container, Name: c.name, Engine: c.engine, Stop: []string{"machinectl", "poweroff", c.name}}
+	if c.engine == lxc {
+		m.Stop = []string{"lxc-stop", "-n", c.name}
+	}
+	return m.never(fmt.Errorf("killport does not stop containers of %s", c.engine))
+}
+
 // publication is what is known of a published port: its listener, and, if
 // docker-proxy holds it, where it leads.
 type publication struct {

@@ -77,6 +77,9 @@ func containerOf(ctx context.Context, groups cgroups, line []ancestor, info proc
 // and one to whom a tree of them was given can make any: so the engine must
 // say that its container is in this one.
 func contained(ctx context.Context, c container, groups cgroups) *Manager {
+	if c.id == "" {
+		return machine(c)
+	}
 	byID := anyByID
 	if c.engine != "" {
 		u, _ := groups.unit()

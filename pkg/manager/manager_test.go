@@ -52,6 +52,48 @@ func TestContainerOfCgroup(t *testing.T) {
 	}
 }
 
+func TestMachineOfCgroup(t *testing.T) {
+	for _, test := range []struct{ cgroup, engine, name string }{
+		{`0::/machine.slice/systemd-nspawn@web.service/payload/system.slice/nginx.service`, "systemd-nspawn", "web"},
+		{`1:name=systemd:/machine.slice/systemd-nspawn@my\x2dweb.service`, "systemd-nspawn", "my-web"},
+		{`0::/machine.slice/machine-web.scope/payload`, "systemd-nspawn", "web"},
+		{`0::/machine.slice/machine-my\x2dweb.scope`, "systemd-nspawn", "my-web"},
+		{`0::/machine.slice/machine-lxc\x2d1234\x2dweb.scope/libvirt`, "libvirt-lxc", "lxc-1234-web"},
+		{`0::/lxc.payload.web/system.slice/nginx.service`, "lxc", "web"},
+		{`4:memory:/lxc.payload.web` + "\n0::/", "lxc", "web"},
+	} {
+		got, ok := parseCgroups([]byte(test.cgroup)).container(cgroups{})
+		if !ok || got.engine != test.engine || got.name != test.name || got.id != "" {
+			t.Errorf("container(%q) = %+v, %v; want %s of %q", test.cgroup, got, ok, test.name, test.engine)
+		}
+		m := machine(got)
+		if m.Halts() || !m.Spared() || m.Reason == "" || m.Stop[len(m.Stop)-1] != test.name || (m.Stop[0] == "lxc-stop") != (test.engine == "lxc") {
+			t.Errorf("machine(%+v) = %+v", got, m)
+		}
+		ours := parseCgroups([]byte(test.cgroup))
+		if got, ok := ours.container(ours); ok {
+			t.Errorf("container(%q) = %v, and it is ours too", test.cgroup, got)
+		}
+	}
+	for _, cgroup := range []string{
+		`0::/machine.slice/machine-qemu\x2d1\x2dweb.scope/emulator`, `0::/system.slice/machine-web.scope`, `0::/machine.slice/web.service`,
+		`0::/machine.slice/machine-.scope`, `0::/machine.slice/machine-web.service`, `0::/lxc.monitor.web`, `0::/lxc.payload.`, `0::/lxc.payload`,
+		`0::/lxc.payload.$(reboot)`, `0::/lxc.payload.-x`, `0::/machine.slice/machine-\x2dx.scope`, `0::/machine.slice/systemd-nspawn@a\x3bb.service`,
+	} {
+		if got, ok := parseCgroups([]byte(cgroup)).container(cgroups{}); ok {
+			t.Errorf("container(%q) = %+v; want none", cgroup, got)
+		}
+	}
+}
+
+func TestUnescape(t *testing.T) {
+	for in, want := range map[string]string{"": "", "web": "web", `a\x2db\x2d`: "a-b-", `\x`: `\x`, `\x2`: `\x2`, `\xzz2d`: `\xzz2d`, `\x5cx2d`: `\x2d`} {
+		if got := unescape(in); got != want {
+			t.Errorf("unescape(%q) = %q; want %q", in, got, want)
+		}
+	}
+}
+
 // A container in ours: the inner one is what is to be stopped.
 func TestContainerInContainer(t *testing.T) {
 	inner := strings.Repeat("f", 64)
@@ -117,7 +159,7 @@ func FuzzCgroups(f *testing.F) {
 	f.Add([]byte("0::/" + id + "//\n:::\n"))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		c := parseCgroups(b)
-		if found, ok := c.container(cgroups{}); ok && (len(found.id) != 64 || !strings.HasPrefix(found.group, "/")) {
+		if found, ok := c.container(cgroups{}); ok && (len(found.id) != 64 && (found.id != "" || found.name == "") || !strings.HasPrefix(found.group, "/")) {
 			t.Errorf("container(%q) = %+v", b, found)
 		}
 		if u, ok := c.unit(); ok && u.name == "" {
