@@ -111,7 +111,7 @@ var errUnknown = errors.New("knows no such container")
 
 // inspect asks about containers.
 func (e engine) inspect(ctx context.Context, ids ...string) ([]inspection, error) {
-	out, err := ask(ctx, e.argv(append([]string{"container", "inspect"}, ids...)...)...)
+	out, err := ask(ctx, e.argv(), append([]string{"container", "inspect"}, ids...)...)
 	if err != nil {
 		return nil, err
 	}
@@ -124,11 +124,11 @@ func (e engine) inspect(ctx context.Context, ids ...string) ([]inspection, error
 
 // running lists the IDs of the containers that may publish the port.
 func (e engine) running(ctx context.Context, l listeners.Listener) ([]string, error) {
-	argv := e.argv("ps", "--quiet", "--no-trunc")
+	args := []string{"ps", "--quiet", "--no-trunc"}
 	if e.name == docker {
-		argv = append(argv, "--filter", fmt.Sprintf("publish=%d/%s", l.LocalPort, strings.ToLower(string(l.Proto))))
+		args = append(args, "--filter", fmt.Sprintf("publish=%d/%s", l.LocalPort, strings.ToLower(string(l.Proto))))
 	}
-	out, err := ask(ctx, argv...)
+	out, err := ask(ctx, e.argv(), args...)
 	if err != nil {
 		return nil, err
 	}

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/killport/killport/pkg/listeners"
 	"github.com/killport/killport/pkg/process"
@@ -162,6 +163,34 @@ func TestPublishedInVM(t *testing.T) {
 		if m == nil || m.Halts() != want {
 			t.Errorf("%s: published() = %+v; want a lever: %v", exe, m, want)
 		}
+	}
+}
+
+// An engine that hangs is awaited once, for whatever ports and stages.
+func TestEngineHangs(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "docker"), []byte("#!/bin/sh\nexec sleep 60\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
+	start := time.Now()
+	for range 2 {
+		ctx := Remember(t.Context())
+		for port := range uint16(3) {
+			l := web
+			l.LocalPort += port
+			m := published(ctx, engine{name: docker}, publication{listener: l})
+			if m.Halts() || m.Reason != "docker: no answer within 3s" {
+				t.Fatalf("published() = %+v", m)
+			}
+		}
+	}
+	if took := time.Since(start); took > 5*time.Second {
+		t.Errorf("it was awaited for %v", took)
+	}
+	fakeEngine(t, "", "")
+	if m := published(t.Context(), engine{name: docker}, publication{listener: web}); !strings.Contains(m.Reason, "knows no container") {
+		t.Errorf("another engine was not asked: %+v", m)
 	}
 }
 

@@ -127,7 +127,7 @@ func setUser(uid, gid string) []string {
 
 // show asks about units; the names may be patterns.
 func (b bus) show(ctx context.Context, keys string, units ...string) ([]properties, error) {
-	out, err := ask(ctx, b.systemctl(append([]string{"show", "--property=" + keys, "--"}, units...)...)...)
+	out, err := ask(ctx, b.systemctl(), append([]string{"show", "--property=" + keys, "--"}, units...)...)
 	if err != nil {
 		return nil, err
 	}
