@@ -185,7 +185,7 @@ func (e engine) manager(c inspection) *Manager {
 	}
 	if service := c.Config.Labels["com.docker.swarm.service.name"]; service != "" {
 		m.Stop = nil
-		if c.replica(service) {
+		if c.replica(service) && isName(service) {
 			m.Stop = e.argv("service", "scale", service+"=0")
 		}
 		return m.never(fmt.Errorf("its swarm would start another one for the service %s", service))

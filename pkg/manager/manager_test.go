@@ -242,6 +242,7 @@ func TestManagerOfSwarm(t *testing.T) {
 		{"shop.1", "shop.1.2.w4v9", "docker service scale shop.1=0"},
 		{"shop", "shop.glfbr4kng6ymoefta4pbp3luw.w4v9", ""},
 		{"shop", "", ""},
+		{"$(reboot)", "$(reboot).1.w4v9", ""},
 	} {
 		c := inspection{ID: id, Name: "/web"}
 		c.Config.Labels = map[string]string{"com.docker.swarm.service.name": test.service, "com.docker.swarm.task.name": test.task}
