@@ -19,6 +19,9 @@ const (
 	maxWords  = 16 << 10        // bytes of an error
 )
 
+// ErrNoAnswer says that Ask has waited in vain.
+var ErrNoAnswer = fmt.Errorf("no answer within %v", patience)
+
 // Here reports whether there is such a program on PATH.
 func Here(program string) bool {
 	_, err := exec.LookPath(program)
@@ -27,7 +30,7 @@ func Here(program string) bool {
 
 // Ask runs a command that changes nothing, and returns what it prints.
 func Ask(ctx context.Context, argv ...string) ([]byte, error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, patience, fmt.Errorf("no answer within %v", patience))
+	ctx, cancel := context.WithTimeoutCause(ctx, patience, ErrNoAnswer)
 	defer cancel()
 	return Run(ctx, argv...)
 }

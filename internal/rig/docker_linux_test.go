@@ -87,8 +87,9 @@ func TestDocker(t *testing.T) {
 			in := &rig{t: t, init: r.init, log: r.log}
 			id := in.container(18080, test.flags, test.addr)
 			defer in.run("docker", "rm", "--force", "web")
-			// Beside it another one, which must not be touched.
-			other := in.run("docker", "run", "--detach", "--publish=127.0.0.2:18090:8000", "zoo", "/zoo", "serve", "--life=10m", "0.0.0.0:8000")
+			// Beside it another one, which must not be touched. Its name is what the
+			// engine would take for it before it took it for the beginning of an ID.
+			other := in.run("docker", "run", "--detach", "--name="+id[:12], "--publish=127.0.0.2:18090:8000", "zoo", "/zoo", "serve", "--life=10m", "0.0.0.0:8000")
 			defer in.run("docker", "rm", "--force", other)
 
 			args := append([]string{"18080"}, test.args...)
@@ -97,7 +98,7 @@ func TestDocker(t *testing.T) {
 				if by := h.Check.ManagedBy; by.Kind != "container" || by.Name != "web" || !slices.Equal(by.Stop, []string{"docker", "stop", "web"}) {
 					t.Errorf("managed by %+v", by)
 				}
-				if want := []string{"docker", "stop", "-t", "3", id[:12]}; h.Done.Outcome != "would_stop" || !slices.Equal(h.Done.Stop, want) {
+				if want := []string{"docker", "stop", "-t", "3", id}; h.Done.Outcome != "would_stop" || !slices.Equal(h.Done.Stop, want) {
 					t.Errorf("dry run: %+v", h.Done)
 				}
 			}
@@ -182,6 +183,69 @@ func TestDockerOfOrdinaryUser(t *testing.T) {
 	if r.running("web") {
 		t.Error("the container runs")
 	}
+}
+
+// An engine may be that of another machine: its containers have ports and
+// addresses like ours, and are not touched for what listens here.
+func TestDockerOfAnotherMachine(t *testing.T) {
+	r := bootDocker(t)
+	id := r.container(18080, []string{"--publish=18080:8000"}, "0.0.0.0:8000")
+	r.run("chmod", "666", "/run/docker.sock")
+	proxy := strings.Fields(r.run("sh", "-c", `tr '\0' ' ' <"$(grep -lx docker-proxy /proc/[0-9]*/comm | head -1 | sed s,comm,cmdline,)"`))
+	// The other machine has processes and ports of its own, and its engine's
+	// command asks the first one's.
+	const there = `ip link set lo up; %s >/dev/null & until [ -n "$(/run/rig/listeners 18080)" ]; do sleep 0.01; done; "$@"`
+	at := func(server string, as ...string) []string {
+		in := []string{"unshare", "--kill-child", "--fork", "--pid", "--net", "--mount-proc", "sh", "-c", fmt.Sprintf(there, server), "sh"}
+		return append(in, as...)
+	}
+	const plain = "/run/rig/zoo serve --life=1m 0.0.0.0:18080"
+	proxied := `cp /run/rig/zoo /run/docker-proxy; ZOO_ARGS='["serve","--life=1m","0.0.0.0:18080"]' /run/docker-proxy ` + strings.Join(proxy[1:], " ")
+	for _, test := range []struct {
+		name   string
+		as     []string
+		reason string
+	}{
+		{"hidden", at(plain, "setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups"), "hidden"},
+		{"a proxy", at(proxied), "managed"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			in := &rig{t: t, init: r.init, log: r.log}
+			res := in.killport(test.as, "18080")
+			if res.exit != 1 || res.port.Status != "partial" || res.port.Reason != test.reason {
+				t.Errorf("no true refusal: exit %d, %s", res.exit, res.output)
+			}
+			if strings.Contains(res.port.Hint, "docker") {
+				t.Errorf("the hint is about another machine: %s", res.port.Hint)
+			}
+			if !in.running(id) {
+				t.Error("the container of another machine was stopped")
+			}
+		})
+	}
+}
+
+// A swarm starts another container in the place of one that is stopped.
+func TestDockerOfSwarm(t *testing.T) {
+	r := bootDocker(t)
+	r.run("docker", "swarm", "init", "--advertise-addr=127.0.0.1")
+	r.run("docker", "service", "create", "--detach", "--name=shop", "--no-resolve-image", "--publish=mode=host,published=18080,target=8000",
+		"zoo", "/zoo", "serve", "--life=10m", "0.0.0.0:8000")
+	var id string
+	r.eventually("the container runs, and its port is there", func() bool { // docker-proxy listens first
+		id = r.run("docker", "ps", "--quiet", "--no-trunc")
+		return id != "" && r.listens(18080)
+	})
+	res := r.killport(nil, "18080")
+	if res.exit != 1 || res.port.Status != "partial" || res.port.Reason != "managed" || !strings.HasSuffix(res.port.Hint, ": docker service scale shop=0") {
+		t.Errorf("no true refusal: exit %d, %s", res.exit, res.output)
+	}
+	if !r.running(id) {
+		t.Error("the container was stopped")
+	}
+	_, stop, _ := strings.Cut(res.port.Hint, ": ")
+	r.run(strings.Fields(stop)...)
+	r.eventually("the hint has freed the port", func() bool { return !r.listens(18080) })
 }
 
 // Ctrl-C is for all in the foreground of a terminal. We say what was asked for,

@@ -61,7 +61,7 @@ func TestPodman(t *testing.T) {
 				if by := h.Check.ManagedBy; by.Kind != "container" || by.Name != "web" || !slices.Equal(by.Stop, append(slices.Clone(stop), "stop", "web")) {
 					t.Errorf("managed by %+v", by)
 				}
-				if want := append(slices.Clone(stop), "stop", "-t", "3", id[:12]); h.Done.Outcome != "would_stop" || !slices.Equal(h.Done.Stop, want) {
+				if want := append(slices.Clone(stop), "stop", "-t", "3", id); h.Done.Outcome != "would_stop" || !slices.Equal(h.Done.Stop, want) {
 					t.Errorf("dry run: %+v", h.Done)
 				}
 			}

@@ -201,11 +201,12 @@ type holder struct {
 }
 
 type manager struct {
-	Kind    string   `json:"kind"`
-	Name    string   `json:"name"`
-	Restart string   `json:"restart"`
-	Stop    []string `json:"stop"`
-	Reason  string   `json:"reason"`
+	Kind      string   `json:"kind"`
+	Name      string   `json:"name"`
+	Restart   string   `json:"restart"`
+	Stop      []string `json:"stop"`
+	StartedBy []string `json:"started_by"`
+	Reason    string   `json:"reason"`
 }
 
 // killport runs it inside; as is put before it.

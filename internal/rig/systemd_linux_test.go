@@ -98,17 +98,31 @@ func TestSystemd(t *testing.T) {
 	on("deaf to SIGTERM", "deaf.service", 18105, func(t *testing.T, r *rig, port string) {
 		r.freed(r.killport(nil, "--grace=300ms", port), port)
 	})
-	on("terminal in a service", "terminals.service", 18106, func(t *testing.T, r *rig, port string) {
-		before := r.property("terminals.service", "MainPID")
-		res := r.killport(nil, "--dry-run", port)
-		if len(res.holders) != 1 || res.holders[0].Done.Outcome != "would_terminate" {
-			t.Errorf("not a plain process: %s", res.output)
-		}
-		r.freed(r.killport(nil, port), port)
-		if after := r.property("terminals.service", "MainPID"); after != before {
-			t.Errorf("the service was touched: main PID %s, then %s", before, after)
-		}
-	})
+	for unit, port := range map[string]int{"terminals.service": 18106, "terminal.service": 18122} {
+		on(unit, unit, port, func(t *testing.T, r *rig, port string) {
+			before := r.property(unit, "MainPID")
+			res := r.killport(nil, "--dry-run", port)
+			if len(res.holders) != 1 || res.holders[0].Done.Outcome != "would_terminate" {
+				t.Errorf("not a plain process: %s", res.output)
+			}
+			if unit == "terminal.service" { // it would end with its only terminal
+				return
+			}
+			r.freed(r.killport(nil, port), port)
+			if after := r.property(unit, "MainPID"); after != before {
+				t.Errorf("the service was touched: main PID %s, then %s", before, after)
+			}
+		})
+	}
+	for unit, port := range map[string]int{"session.service": 18123, "pty.service": 18124} {
+		on(unit, unit, port, func(t *testing.T, r *rig, port string) {
+			res := r.killport(nil, port)
+			r.freed(res, port)
+			if !slices.Equal(res.port.Stopped, []string{"unit " + unit}) {
+				t.Errorf("stopped %q", res.port.Stopped)
+			}
+		})
+	}
 	on("without a way to ask systemd", "nobody.service", 18107, func(t *testing.T, r *rig, port string) {
 		before := r.property("nobody.service", "MainPID")
 		res := r.killport([]string{"setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups"}, port)
@@ -126,6 +140,49 @@ func TestSystemd(t *testing.T) {
 		}
 		if got := r.property("systemd-rig.service", "ActiveState"); got != "active" {
 			t.Errorf("the service is %s", got)
+		}
+	})
+	on("keeper of many", "pm2-ann.service", 18121, func(t *testing.T, r *rig, port string) {
+		before := r.property("pm2-ann.service", "MainPID")
+		res := r.killport(nil, port)
+		if res.exit != 1 || res.port.Reason != "shared" || !strings.HasSuffix(res.port.Hint, "pm2 stop NAME") {
+			t.Errorf("no true refusal: exit %d, %s", res.exit, res.output)
+		}
+		if after := r.property("pm2-ann.service", "MainPID"); after != before || !r.listens(18121) {
+			t.Errorf("the daemon was touched: main PID %s, then %s", before, after)
+		}
+		dry := r.killport(nil, "--dry-run", "--override", port)
+		if len(dry.holders) != 1 || dry.holders[0].Done.Outcome != "would_terminate" {
+			t.Errorf("it cannot be overridden: %s", dry.output)
+		}
+	})
+	for unit, by := range map[string]string{"timed.service": "timed.timer", "upheld.service": "upholds.target"} {
+		port := map[string]int{"timed.service": 18125, "upheld.service": 18126}[unit]
+		on(unit, unit, port, func(t *testing.T, r *rig, port string) {
+			startedBy := func() []string {
+				dry := r.killport(nil, "--dry-run", port)
+				if len(dry.holders) != 1 || dry.holders[0].Done.Outcome != "would_stop" {
+					t.Fatalf("dry run: %s", dry.output)
+				}
+				return dry.holders[0].Check.ManagedBy.StartedBy
+			}
+			if got := startedBy(); len(got) > 0 {
+				t.Errorf("started by %q, which are not active", got)
+			}
+			r.run("systemctl", "start", by)
+			if got := startedBy(); !slices.Equal(got, []string{by}) {
+				t.Errorf("started by %q; want %s", got, by)
+			}
+			r.run("systemctl", "stop", by)
+		})
+	}
+	on("a machine", "systemd-nspawn@web.service", 18127, func(t *testing.T, r *rig, port string) {
+		res := r.killport(nil, port)
+		if res.exit != 1 || res.port.Reason != "managed" || !strings.HasSuffix(res.port.Hint, ": machinectl poweroff web") {
+			t.Errorf("no true refusal: exit %d, %s", res.exit, res.output)
+		}
+		if got := r.property("systemd-nspawn@web.service", "NRestarts"); got != "0" || !r.listens(18127) {
+			t.Errorf("it was touched: restarts %s", got)
 		}
 	})
 	on("master and workers", "prefork.service", 18111, func(t *testing.T, r *rig, port string) {
@@ -167,6 +224,24 @@ func TestSystemd(t *testing.T) {
 			t.Errorf("%q does not free the port", by.Stop)
 		}
 	})
+}
+
+// In a container with the cgroup namespace of its host, systemd's units are below
+// the container's cgroup.
+func TestSystemdOfContainer(t *testing.T) {
+	t.Setenv("RIG_CGROUPS", "")
+	r := bootSystemd(t)
+	if at := r.run("cat", "/proc/1/cgroup"); !strings.Contains(at, "/killport-rig-") {
+		t.Fatalf("PID 1 is in %s", at)
+	}
+	r.start("always.service", 18101)
+	res := r.killport(nil, "18101")
+	r.freed(res, "18101")
+	if !slices.Equal(res.port.Stopped, []string{"unit always.service"}) {
+		t.Errorf("stopped %q", res.port.Stopped)
+	}
+	r.start("lazy.socket", 18103)
+	r.freed(r.killport(nil, "18103"), "18103")
 }
 
 // Where there is D-Bus, everybody may ask systemd, and nearly nobody may have it

@@ -10,6 +10,7 @@ import (
 type cgroups struct {
 	all     []string // of each hierarchy
 	systemd string   // of the one that systemd keeps: v2, or name=systemd on v1
+	top     string   // of that path, as much as is above what systemd has made
 }
 
 // parseCgroups reads lines like
@@ -37,10 +38,22 @@ func parseCgroups(b []byte) cgroups {
 	return c
 }
 
+// below notes where systemd itself is: PID 1 is in its init.scope, which is not
+// at the top where a container shares the cgroup namespace of its host
+// (cg_get_root_path, src/basic/cgroup-util.c).
+func (c cgroups) below(first cgroups) cgroups {
+	c.top, _ = strings.CutSuffix(first.systemd, "/init.scope")
+	if c.top == first.systemd || !strings.HasPrefix(c.systemd, c.top+"/") {
+		c.top = ""
+	}
+	return c
+}
+
 // container is what a path says of the container that a process is in.
 type container struct {
 	engine string // "" if the path does not say
-	id     string
+	id     string // "" if engine knows its containers by name
+	name   string // else
 	group  string // the path of the container itself
 }
 
@@ -59,12 +72,28 @@ func (c cgroups) container(ours cgroups) (container, bool) {
 			if inside[part] {
 				continue
 			}
-			if engine, id, ok := parseContainer(parts[i-min(i, 1)], part); ok {
-				return container{engine, id, strings.Join(parts[:i+1], "/")}, true
+			above, group := parts[i-min(i, 1)], strings.Join(parts[:i+1], "/")
+			if engine, id, ok := parseContainer(above, part); ok {
+				return container{engine: engine, id: id, group: group}, true
+			}
+			if engine, name, ok := parseMachine(above, part); ok {
+				return container{engine: engine, name: name, group: group}, true
 			}
 		}
 	}
 	return container{}, false
+}
+
+// name reports whether they are those of the container with that ID.
+func (c cgroups) name(id string) bool {
+	for _, path := range c.all {
+		for part := range strings.SplitSeq(path, "/") {
+			if _, named, ok := parseContainer("", part); ok && named == id {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // prefixes are what the engines put before the ID of a container in the name
@@ -105,6 +134,71 @@ func parseContainer(above, part string) (engine, id string, ok bool) {
 	return "", part, true
 }
 
+// The engines of whole systems, which have names.
+const (
+	nspawn  = "systemd-nspawn"
+	lxc     = "lxc"
+	libvirt = "libvirt-lxc"
+)
+
+// parseMachine reads a part of a path, and the one above it:
+//
+//	/machine.slice/systemd-nspawn@NAME.service           machinectl start NAME
+//	/machine.slice/machine-NAME.scope                    systemd-nspawn, by hand
+//	/machine.slice/machine-lxc\x2d1234\x2dNAME.scope     libvirt, which names the machine lxc-1234-NAME
+//	/lxc.payload.NAME                                    lxc-start, since LXC 4.0
+//
+// A virtual machine of libvirt is in machine-qemu…: to the host its processes
+// are plain ones.
+func parseMachine(above, part string) (engine, name string, ok bool) {
+	if name, ok := strings.CutPrefix(part, "lxc.payload."); ok {
+		return lxc, name, isName(name)
+	}
+	if above != "machine.slice" {
+		return "", "", false
+	}
+	name, service := strings.CutPrefix(part, "systemd-nspawn@")
+	if name, ok = strings.CutSuffix(name, ".service"); service && ok {
+		name = unescape(name)
+		return nspawn, name, isName(name)
+	}
+	name, scope := strings.CutPrefix(part, "machine-")
+	name, ok = strings.CutSuffix(name, ".scope")
+	switch name = unescape(name); {
+	case !scope || !ok || !isName(name) || strings.HasPrefix(name, "qemu-"):
+		return "", "", false
+	case strings.HasPrefix(name, "lxc-"):
+		return libvirt, name, true
+	}
+	return nspawn, name, true
+}
+
+// isName reports whether a name may stand in a command: a cgroup, and a label,
+// can have any. Machines have names like hosts (machined), and so has the rest.
+func isName(s string) bool {
+	const letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
+	return s != "" && strings.Contains(letters, s[:1]) && strings.Trim(s, letters+"-_.") == ""
+}
+
+// unescape reads part of the name of a unit: \x2d is a dash (systemd.unit(5)).
+func unescape(s string) string {
+	var out strings.Builder
+	for {
+		before, after, found := strings.Cut(s, `\x`)
+		out.WriteString(before)
+		if !found {
+			return out.String()
+		}
+		s = after
+		if b, err := strconv.ParseUint(after[:min(2, len(after))], 16, 8); err == nil && len(after) >= 2 {
+			out.WriteByte(byte(b))
+			s = after[2:]
+		} else {
+			out.WriteString(`\x`)
+		}
+	}
+}
+
 // isContainerID: 256 bits, in hexadecimal digits.
 func isContainerID(s string) bool {
 	const digits = 64
@@ -123,7 +217,7 @@ type unit struct {
 // systemd does (cg_path_get_unit, src/basic/cgroup-util.c), and below
 // user@1000.service there is the tree of another systemd.
 func (c cgroups) unit() (u unit, ok bool) {
-	rest := strings.Split(strings.Trim(c.systemd, "/"), "/")
+	rest := strings.Split(strings.Trim(strings.TrimPrefix(c.systemd, c.top), "/"), "/")
 	for len(rest) > 0 {
 		part := strings.TrimPrefix(rest[0], "_") // escaped: it would be a file of the cgroup
 		rest = rest[1:]

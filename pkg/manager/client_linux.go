@@ -2,6 +2,7 @@ package manager
 
 import (
 	"context"
+	"errors"
 	"os"
 	"path"
 	"path/filepath"
@@ -123,7 +124,7 @@ func values(argv []string, flags ...string) []string {
 
 // clientLever stops a service and the container that it runs. A client that
 // systemd kills leaves the container behind, and one whose container was stopped
-// is started again: so systemd is told first, and waited for at last.
+// is started again: so systemd is told first, and then both are waited for.
 type clientLever struct {
 	unit      unitLever
 	container lever
@@ -132,10 +133,18 @@ type clientLever struct {
 func (c clientLever) command(grace time.Duration) []string { return c.unit.command(grace) }
 
 func (c clientLever) halt(ctx context.Context, grace time.Duration) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, grace+teardown, ErrSlow)
+	defer cancel()
 	_, err := command.Run(ctx, c.unit.bus.systemctl("stop", "--no-block", "--no-ask-password", "--", c.unit.name)...)
 	if err != nil {
 		return c.unit.explain(err)
 	}
-	_ = c.container.halt(ctx, grace) // it may be gone by now, with its client
-	return c.unit.halt(ctx, grace)
+	stopped := make(chan error, 1)
+	go func() { stopped <- c.container.halt(ctx, grace) }()
+	err = c.unit.halt(ctx, grace)
+	// The container may have gone with its client: only that it has not is an error.
+	if slow := <-stopped; err == nil && errors.Is(slow, ErrSlow) {
+		return slow
+	}
+	return err
 }

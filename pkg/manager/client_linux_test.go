@@ -1,11 +1,14 @@
 package manager
 
 import (
+	"context"
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/killport/killport/pkg/process"
 )
@@ -87,5 +90,45 @@ func TestIsComposedBy(t *testing.T) {
 	}
 	if (&Manager{}).isComposedBy(process.Info{PID: os.Getpid(), Argv: []string{"docker", "compose", "up"}}) {
 		t.Error("compose has started a container that is in no project")
+	}
+}
+
+// slowLever takes a while, and notes until when it might.
+type slowLever struct {
+	takes time.Duration
+	until *time.Time
+	err   error
+}
+
+func (slowLever) command(time.Duration) []string { return nil }
+
+func (s slowLever) halt(ctx context.Context, _ time.Duration) error {
+	*s.until, _ = ctx.Deadline()
+	time.Sleep(s.takes)
+	return s.err
+}
+
+// The service and its container have one time limit, and not each its own.
+func TestClientHasOneDeadline(t *testing.T) {
+	dir := t.TempDir()
+	script := "#!/bin/sh\ncase $* in *--no-block*) ;; *) exec sleep 1 ;; esac\n"
+	if err := os.WriteFile(filepath.Join(dir, "systemctl"), []byte(script), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
+	for _, err := range []error{nil, ErrSlow, errors.New("no such container")} {
+		var until time.Time
+		start := time.Now()
+		const grace = 30 * time.Second
+		got := clientLever{unitLever{name: "web.service"}, slowLever{time.Second, &until, err}}.halt(t.Context(), grace)
+		if took := time.Since(start); took > 1900*time.Millisecond {
+			t.Errorf("it took %v, one after the other", took)
+		}
+		if limit := start.Add(grace + teardown + time.Second); until.IsZero() || until.After(limit) {
+			t.Errorf("the container has until %v; want %v", until, limit)
+		}
+		if errors.Is(got, ErrSlow) != errors.Is(err, ErrSlow) || got != nil && !errors.Is(err, ErrSlow) {
+			t.Errorf("halt() = %v, whose container says %v", got, err)
+		}
 	}
 }

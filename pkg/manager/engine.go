@@ -65,6 +65,12 @@ func front(info process.Info) engineName {
 	return fronts[name]
 }
 
+// inVM reports whether a front is on the side of the host of an engine that
+// runs in a virtual machine, with processes of its own.
+func inVM(info process.Info) bool {
+	return slices.Contains([]string{"com.docker.backend", "com.docker.vpnkit", "vpnkit", "orbstack", "orbstack helper"}, info.Program())
+}
+
 // inspection is what "ENGINE container inspect" says, in as far as the engines
 // agree on it (https://docs.docker.com/reference/api/engine/, ContainerInspect).
 type inspection struct {
@@ -105,7 +111,7 @@ var errUnknown = errors.New("knows no such container")
 
 // inspect asks about containers.
 func (e engine) inspect(ctx context.Context, ids ...string) ([]inspection, error) {
-	out, err := ask(ctx, e.argv(append([]string{"container", "inspect"}, ids...)...)...)
+	out, err := ask(ctx, e.argv(), append([]string{"container", "inspect"}, ids...)...)
 	if err != nil {
 		return nil, err
 	}
@@ -118,11 +124,11 @@ func (e engine) inspect(ctx context.Context, ids ...string) ([]inspection, error
 
 // running lists the IDs of the containers that may publish the port.
 func (e engine) running(ctx context.Context, l listeners.Listener) ([]string, error) {
-	argv := e.argv("ps", "--quiet", "--no-trunc")
+	args := []string{"ps", "--quiet", "--no-trunc"}
 	if e.name == docker {
-		argv = append(argv, "--filter", fmt.Sprintf("publish=%d/%s", l.LocalPort, strings.ToLower(string(l.Proto))))
+		args = append(args, "--filter", fmt.Sprintf("publish=%d/%s", l.LocalPort, strings.ToLower(string(l.Proto))))
 	}
-	out, err := ask(ctx, argv...)
+	out, err := ask(ctx, e.argv(), args...)
 	if err != nil {
 		return nil, err
 	}
@@ -155,7 +161,7 @@ func (e engine) byID(ctx context.Context, id string) (*Manager, *inspection) {
 	if !slices.Contains([]engineName{docker, podman, nerdctl}, e.name) {
 		return m.without(fmt.Errorf("killport knows no command that stops it")), nil
 	}
-	m.Stop = e.argv("stop", m.Name)
+	m.Stop = e.argv("stop", m.ID)
 	all, err := e.inspect(ctx, id)
 	if err == nil && (len(all) != 1 || all[0].ID != id) {
 		err = fmt.Errorf("%s %w", e.name, errUnknown)
@@ -169,7 +175,7 @@ func (e engine) byID(ctx context.Context, id string) (*Manager, *inspection) {
 // manager is the container of an inspection.
 func (e engine) manager(c inspection) *Manager {
 	name := strings.TrimPrefix(c.Name, "/")
-	return &Manager{
+	m := Manager{
 		Kind: Container, Name: name, Engine: string(e.name), ID: c.ID, Image: c.Config.Image,
 		Project: c.Config.Labels["com.docker.compose.project"],
 		folder:  c.Config.Labels["com.docker.compose.project.working_dir"],
@@ -177,6 +183,33 @@ func (e engine) manager(c inspection) *Manager {
 		Stop:    e.argv("stop", name),
 		lever:   containerLever{e, c.ID},
 	}
+	if service := c.Config.Labels["com.docker.swarm.service.name"]; service != "" {
+		m.Stop = nil
+		if c.replica(service) && isName(service) {
+			m.Stop = e.argv("service", "scale", service+"=0")
+		}
+		return m.never(fmt.Errorf("its swarm would start another one for the service %s", service))
+	}
+	return &m
+}
+
+// replica reports whether the task of a swarm's service is SERVICE.NUMBER.ID:
+// that of a service that runs once on each node, and cannot be scaled, has the
+// node's ID in the middle (naming.Task of github.com/moby/swarmkit).
+func (c inspection) replica(service string) bool {
+	task, _ := strings.CutPrefix(c.Config.Labels["com.docker.swarm.task.name"], service+".")
+	slot, _, _ := strings.Cut(task, ".")
+	_, err := strconv.Atoi(slot)
+	return err == nil
+}
+
+// machine is a container with a system of its own in it.
+func machine(c container) *Manager {
+	m := Manager{Kind: Container, Name: c.name, Engine: c.engine, Stop: []string{"machinectl", "poweroff", c.name}}
+	if c.engine == lxc {
+		m.Stop = []string{"lxc-stop", "-n", c.name}
+	}
+	return m.never(fmt.Errorf("killport does not stop containers of %s", c.engine))
 }
 
 // publication is what is known of a published port: its listener, and, if
@@ -184,10 +217,19 @@ func (e engine) manager(c inspection) *Manager {
 type publication struct {
 	listener  listeners.Listener
 	container netip.AddrPort
+	inVM      bool // an engine that has processes of its own listens
 }
 
-// published finds the container that publishes a port. It returns nil if the
-// engine is not here.
+// publicationBy is that of a front.
+func publicationBy(info process.Info, l listeners.Listener) publication {
+	return publication{listener: l, container: parseProxy(info.Argv), inVM: inVM(info)}
+}
+
+// errElsewhere says that an engine's container has no process here.
+var errElsewhere = errors.New("its engine says that it is elsewhere: is it that of another machine?")
+
+// published finds the container that publishes a port. Addresses and ports are
+// the same on every machine, so it must also be seen to run on this one.
 func published(ctx context.Context, e engine, p publication) *Manager {
 	nameless := Manager{Kind: Container, Name: "unknown", Engine: string(e.name)}
 	ids, err := e.running(ctx, p.listener)
@@ -203,6 +245,9 @@ func published(ctx context.Context, e engine, p publication) *Manager {
 	case 0:
 		return nameless.without(fmt.Errorf("%s knows no container that publishes port %d", e.name, p.listener.LocalPort))
 	case 1:
+		if !p.inVM && !runsHere(all[0]) {
+			return nameless.without(errElsewhere)
+		}
 		return e.manager(all[0])
 	}
 	return nameless.without(fmt.Errorf("%d containers of %s publish port %d", len(all), e.name, p.listener.LocalPort))
@@ -287,6 +332,20 @@ func parseConmon(info process.Info) (id string, ok bool) {
 	return info.Argv[at], isContainerID(info.Argv[at])
 }
 
+// parseShim reads the ID of its container from the arguments of a shim, which is
+// the parent of what runs in there:
+//
+//	containerd-shim-runc-v2 -namespace moby -id 4f5e… -address /run/containerd/containerd.sock
+//
+// (parseFlags, runtime/v2/shim/shim.go of github.com/containerd/containerd.)
+func parseShim(info process.Info) (id string, ok bool) {
+	at := slices.Index(info.Argv, "-id") + 1
+	if !strings.HasPrefix(info.Program(), "containerd-shim") || at == 0 || at == len(info.Argv) {
+		return "", false
+	}
+	return info.Argv[at], isContainerID(info.Argv[at])
+}
+
 // containerLever stops a container. Its restart policy does not start one
 // again that was stopped so.
 type containerLever struct {
@@ -294,11 +353,11 @@ type containerLever struct {
 	id     string
 }
 
-// command names the container by the beginning of its ID, as the engines do:
-// a name could be another's by now.
+// command names the container by the whole of its ID: a name could be another's
+// by now, and the beginning of an ID could be another's name.
 func (c containerLever) command(grace time.Duration) []string {
 	seconds := int(math.Ceil(grace.Seconds()))
-	return c.engine.argv("stop", "-t", strconv.Itoa(seconds), c.id[:12])
+	return c.engine.argv("stop", "-t", strconv.Itoa(seconds), c.id)
 }
 
 // teardown is how long an engine may take beyond the grace period: networks

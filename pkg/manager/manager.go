@@ -44,10 +44,14 @@ type Manager struct {
 	PID     int      `json:"pid,omitempty"`     // of a supervisor
 	Restart string   `json:"restart,omitempty"` // its rule, in its own word: always, on-failure, no …
 	Stop    []string `json:"stop,omitempty"`    // the command that stops it
-	Reason  string   `json:"reason,omitempty"`  // why killport cannot, or does not, stop it
+	// StartedBy are the units that are active, and start a service again that was
+	// stopped, or keep it up: timers, paths, sockets, units with Upholds=.
+	StartedBy []string `json:"started_by,omitempty"`
+	Reason    string   `json:"reason,omitempty"` // why killport cannot, or does not, stop it
 
 	folder string // of the project of compose, of a container
 	lever  lever  // only of what this process has found itself
+	spared bool   // nobody's permission would give it a lever
 }
 
 // Of finds what manages the pinned process, of which info was read through the
@@ -61,13 +65,23 @@ func Of(ctx context.Context, p *process.Pin, info process.Info, l listeners.List
 }
 
 // Publisher finds the container that publishes the port of l, if docker is
-// here and runs one, or the service that would start it again.
+// here and runs one, or the service that would start it again. A holder that we
+// may not see must be root's, as what listens for containers is.
 func Publisher(ctx context.Context, l listeners.Listener) *Manager {
+	if l.Owner == listeners.OwnerHidden && !isOfRoot(ctx, l) {
+		return nil
+	}
 	m := orItsService(ctx, published(ctx, engine{name: docker}, publication{listener: l}), l)
 	if m == nil || m.lever == nil {
 		return nil
 	}
 	return m
+}
+
+// isOfRoot reports whether l is there, and root has made it.
+func isOfRoot(ctx context.Context, l listeners.Listener) bool {
+	now, err := listeners.Sockets(ctx, l.Query())
+	return err == nil && slices.ContainsFunc(now, func(s listeners.Socket) bool { return s.UID == 0 && s.ID.Same(l.Socket) })
 }
 
 // SocketUnitOf finds the unit by which the system's systemd listens at l, which
@@ -86,6 +100,18 @@ func (m *Manager) Indirect() bool { return m.Kind != Supervisor }
 
 // Halts reports whether Halt can be tried.
 func (m *Manager) Halts() bool { return m.lever != nil }
+
+// ForGood is the command that stops it, and what would start it again after that.
+func (m *Manager) ForGood() []string {
+	if len(m.Stop) == 0 {
+		return nil
+	}
+	return slices.Concat(m.Stop, m.StartedBy)
+}
+
+// Spared reports whether it is not Halt's to stop, whoever runs it: root would
+// be told the same.
+func (m *Manager) Spared() bool { return m.spared }
 
 // Restarts reports whether a holder that ends is started again by itself.
 func (m *Manager) Restarts() bool {
@@ -146,6 +172,12 @@ type lever interface {
 func (m Manager) without(why error) *Manager {
 	m.lever, m.Reason = nil, command.FirstLine(why.Error())
 	return &m
+}
+
+// never is the manager that is known and must have no lever, and why.
+func (m Manager) never(why error) *Manager {
+	m.spared = true
+	return m.without(why)
 }
 
 // keepsMany reports whether others depend on the supervisor too.

@@ -3,12 +3,12 @@ package manager
 import (
 	"bytes"
 	"context"
-	"errors"
 	"os"
 	"os/user"
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/killport/killport/internal/procfs"
 	"github.com/killport/killport/pkg/listeners"
@@ -31,7 +31,10 @@ func of(ctx context.Context, p *process.Pin, info process.Info, l listeners.List
 		}
 		return nil
 	}
-	near := nearest(line, p.PID())
+	if m := keeper(info); m != nil {
+		return m
+	}
+	near := nearest(line, environ(p.PID()))
 	if near != nil && near.keepsMany() {
 		return near
 	}
@@ -41,9 +44,14 @@ func of(ctx context.Context, p *process.Pin, info process.Info, l listeners.List
 	return near
 }
 
+// readCgroups reads those of a process, and where systemd's begin.
 func readCgroups(pid string) (cgroups, error) {
 	b, err := os.ReadFile("/proc/" + pid + "/cgroup")
-	return parseCgroups(b), err
+	if err != nil {
+		return cgroups{}, err
+	}
+	first, _ := os.ReadFile("/proc/1/cgroup")
+	return parseCgroups(b).below(parseCgroups(first)), nil
 }
 
 // containerOf is what runs a container that the holder is in, or listens for.
@@ -59,7 +67,7 @@ func containerOf(ctx context.Context, groups cgroups, line []ancestor, info proc
 		return orItsService(ctx, contained(ctx, c, groups), l), true
 	}
 	if name := front(info); name != "" {
-		m := published(ctx, engineOf(name, owner(info.PID)), publication{l, parseProxy(info.Argv)})
+		m := published(ctx, engineOf(name, owner(info.PID)), publicationBy(info, l))
 		return orItsService(ctx, m, l), true
 	}
 	return nil, false
@@ -69,6 +77,9 @@ func containerOf(ctx context.Context, groups cgroups, line []ancestor, info proc
 // and one to whom a tree of them was given can make any: so the engine must
 // say that its container is in this one.
 func contained(ctx context.Context, c container, groups cgroups) *Manager {
+	if c.id == "" {
+		return machine(c)
+	}
 	byID := anyByID
 	if c.engine != "" {
 		u, _ := groups.unit()
@@ -78,11 +89,36 @@ func contained(ctx context.Context, c container, groups cgroups) *Manager {
 	if inspected == nil {
 		return m
 	}
-	groups, err := readCgroups(strconv.Itoa(inspected.State.PID))
-	if at, ok := groups.container(cgroups{}); err != nil || inspected.State.PID <= 1 || !ok || at.id != c.id {
-		return m.without(errors.New("its engine says that it is elsewhere: is it that of another machine?"))
+	if !inGroup(inspected.State.PID, c.id) {
+		return m.without(errElsewhere)
 	}
 	return m
+}
+
+// inGroup reports whether a process is in a cgroup of the container.
+func inGroup(pid int, id string) bool {
+	groups, err := readCgroups(strconv.Itoa(pid))
+	return err == nil && pid > 1 && groups.name(id)
+}
+
+// runsHere reports whether what the engine says to be the process of a
+// container is that, here: the kernel says so of its cgroup, or, of the
+// containers of an ordinary user, who may have no cgroups to give away, the
+// process that runs it does, its parent as a rule.
+func runsHere(c inspection) bool {
+	if inGroup(c.State.PID, c.ID) {
+		return true
+	}
+	first, err := process.Look(c.State.PID)
+	if err != nil || c.State.PID <= 1 {
+		return false
+	}
+	parent, _ := process.Look(first.PPID) // the zero Info runs nothing
+	return slices.ContainsFunc([]process.Info{first, parent}, func(info process.Info) bool {
+		conmons, _ := parseConmon(info)
+		shims, _ := parseShim(info)
+		return conmons == c.ID || shims == c.ID
+	})
 }
 
 // monitored is what runs the container of podman whose conmon is the holder,
@@ -197,17 +233,35 @@ func lineage(info process.Info) []ancestor {
 	return line
 }
 
-// nearest is the supervisor closest to the holder.
-func nearest(line []ancestor, pid int) *Manager {
+// nearest is the supervisor closest to the holder that starts it again, or
+// keeps many; else the closest that does when a file changes; else one that does
+// not. What has a terminal was started by who sits there, and not by what the
+// terminal was started by.
+func nearest(line []ancestor, env func(string) string) *Manager {
+	var found *Manager
 	for i, a := range line {
 		if i == 0 {
 			continue
 		}
-		if m := supervises(a.Info, environ(pid)); m != nil {
-			return m
+		if line[0].stat.TTY != 0 && a.stat.TTY == 0 {
+			break
+		}
+		if m := supervises(a.Info, env); m != nil && (found == nil || m.ties() > found.ties()) {
+			found = m
 		}
 	}
-	return nil
+	return found
+}
+
+// ties is how much a supervisor cares whether its holder lives.
+func (m *Manager) ties() int {
+	switch {
+	case m.Restarts() || m.keepsMany():
+		return 2
+	case m.Restart == onChange:
+		return 1
+	}
+	return 0
 }
 
 // environ looks up the variables that a process was started with.
@@ -260,7 +314,7 @@ func serviceOf(ctx context.Context, groups cgroups, line []ancestor) *Manager {
 	if err != nil {
 		return nil
 	}
-	all, err := b.show(ctx, "Id,MainPID,ControlPID,Restart,ControlGroup,LoadState", u.name)
+	all, err := b.show(ctx, "Id,MainPID,ControlPID,Restart,ControlGroup,LoadState,TriggeredBy,UpheldBy", u.name)
 	switch {
 	case err != nil:
 		if !startedBySystemd(line) || matches(neverStop, u.name) || matches(hosts, u.name) {
@@ -276,11 +330,15 @@ func serviceOf(ctx context.Context, groups cgroups, line []ancestor) *Manager {
 		return nil // the unit of another systemd than ours
 	}
 	mainPID := all[0].number("MainPID")
-	as := stands(line, mainPID, all[0].number("ControlPID"))
+	as := stands(line, mainPID, all[0].number("ControlPID"), descendants)
 	if as == stray && attached(line[0].Info, mainPID) {
 		as = leader
 	}
-	return b.service(all[0], as)
+	m := b.service(all[0], as)
+	if m != nil {
+		m.StartedBy = b.startedBy(ctx, all[0])
+	}
+	return m
 }
 
 // attached reports whether a conmon is there for the main process of its
@@ -297,8 +355,8 @@ func attached(holder process.Info, mainPID int) bool {
 
 // stands finds the main process in a line. A worker has no terminal, and is in
 // the session of the main process; shells, multiplexers and job runners make
-// sessions of their own.
-func stands(line []ancestor, mainPID, controlPID int) standing {
+// sessions of their own. One who has started nothing else is none of these.
+func stands(line []ancestor, mainPID, controlPID int, kin func(pid int) int) standing {
 	holder := line[0]
 	for i, a := range line {
 		switch {
@@ -307,9 +365,24 @@ func stands(line []ancestor, mainPID, controlPID int) standing {
 			return leader
 		case holder.stat.TTY == 0 && holder.stat.Session == a.stat.Session:
 			return worker
+		case !holder.isJob() && kin(a.PID) == i+kin(holder.PID):
+			return worker
 		}
 	}
 	return stray
+}
+
+// isJob reports whether a shell with job control has started it, as a shell
+// has it that somebody types into: each command gets a process group.
+func (a ancestor) isJob() bool { return a.stat.TTY != 0 && a.stat.PGRP != a.stat.Session }
+
+// descendants is how many living processes are below one.
+func descendants(pid int) int {
+	below, err := process.Kin(pid, time.Time{})
+	if err != nil {
+		return -1 // which is no sum
+	}
+	return len(below)
 }
 
 // startedBySystemd: the holder, or the one that it was started by in its

@@ -52,6 +52,48 @@ func TestContainerOfCgroup(t *testing.T) {
 	}
 }
 
+func TestMachineOfCgroup(t *testing.T) {
+	for _, test := range []struct{ cgroup, engine, name string }{
+		{`0::/machine.slice/systemd-nspawn@web.service/payload/system.slice/nginx.service`, "systemd-nspawn", "web"},
+		{`1:name=systemd:/machine.slice/systemd-nspawn@my\x2dweb.service`, "systemd-nspawn", "my-web"},
+		{`0::/machine.slice/machine-web.scope/payload`, "systemd-nspawn", "web"},
+		{`0::/machine.slice/machine-my\x2dweb.scope`, "systemd-nspawn", "my-web"},
+		{`0::/machine.slice/machine-lxc\x2d1234\x2dweb.scope/libvirt`, "libvirt-lxc", "lxc-1234-web"},
+		{`0::/lxc.payload.web/system.slice/nginx.service`, "lxc", "web"},
+		{`4:memory:/lxc.payload.web` + "\n0::/", "lxc", "web"},
+	} {
+		got, ok := parseCgroups([]byte(test.cgroup)).container(cgroups{})
+		if !ok || got.engine != test.engine || got.name != test.name || got.id != "" {
+			t.Errorf("container(%q) = %+v, %v; want %s of %q", test.cgroup, got, ok, test.name, test.engine)
+		}
+		m := machine(got)
+		if m.Halts() || !m.Spared() || m.Reason == "" || m.Stop[len(m.Stop)-1] != test.name || (m.Stop[0] == "lxc-stop") != (test.engine == "lxc") {
+			t.Errorf("machine(%+v) = %+v", got, m)
+		}
+		ours := parseCgroups([]byte(test.cgroup))
+		if got, ok := ours.container(ours); ok {
+			t.Errorf("container(%q) = %v, and it is ours too", test.cgroup, got)
+		}
+	}
+	for _, cgroup := range []string{
+		`0::/machine.slice/machine-qemu\x2d1\x2dweb.scope/emulator`, `0::/system.slice/machine-web.scope`, `0::/machine.slice/web.service`,
+		`0::/machine.slice/machine-.scope`, `0::/machine.slice/machine-web.service`, `0::/lxc.monitor.web`, `0::/lxc.payload.`, `0::/lxc.payload`,
+		`0::/lxc.payload.$(reboot)`, `0::/lxc.payload.-x`, `0::/machine.slice/machine-\x2dx.scope`, `0::/machine.slice/systemd-nspawn@a\x3bb.service`,
+	} {
+		if got, ok := parseCgroups([]byte(cgroup)).container(cgroups{}); ok {
+			t.Errorf("container(%q) = %+v; want none", cgroup, got)
+		}
+	}
+}
+
+func TestUnescape(t *testing.T) {
+	for in, want := range map[string]string{"": "", "web": "web", `a\x2db\x2d`: "a-b-", `\x`: `\x`, `\x2`: `\x2`, `\xzz2d`: `\xzz2d`, `\x5cx2d`: `\x2d`} {
+		if got := unescape(in); got != want {
+			t.Errorf("unescape(%q) = %q; want %q", in, got, want)
+		}
+	}
+}
+
 // A container in ours: the inner one is what is to be stopped.
 func TestContainerInContainer(t *testing.T) {
 	inner := strings.Repeat("f", 64)
@@ -94,12 +136,30 @@ func TestUnitOfCgroup(t *testing.T) {
 	}
 }
 
+func TestUnitBelowPID1(t *testing.T) {
+	for _, test := range []struct{ first, cgroup, unit string }{
+		{"0::/init.scope", "0::/system.slice/web.service", "web.service"},
+		{"0::/docker/" + id + "/init.scope", "0::/docker/" + id + "/system.slice/web.service", "web.service"},
+		{"0::/docker/" + id + "/init.scope", "0::/docker/" + id + "/init.scope", "init.scope"},
+		{"1:name=systemd:/lxc/a/init.scope\n0::/", "1:name=systemd:/lxc/a/system.slice/web.service\n0::/", "web.service"},
+		{"0::/lxc/a/init.scope", "0::/lxc/ab/system.slice/web.service", ""},
+		{"0::/docker/" + id, "0::/docker/" + id, ""},
+		{"0::/", "0::/system.slice/web.service", "web.service"},
+		{"", "0::/system.slice/web.service", "web.service"},
+	} {
+		c := parseCgroups([]byte(test.cgroup)).below(parseCgroups([]byte(test.first)))
+		if u, _ := c.unit(); u.name != test.unit {
+			t.Errorf("%q below %q is of the unit %q; want %q", test.cgroup, test.first, u.name, test.unit)
+		}
+	}
+}
+
 func FuzzCgroups(f *testing.F) {
 	f.Add([]byte("0::/system.slice/docker-" + id + ".scope\n1:name=systemd:/user.slice/user@1.service/x.service"))
 	f.Add([]byte("0::/" + id + "//\n:::\n"))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		c := parseCgroups(b)
-		if found, ok := c.container(cgroups{}); ok && (len(found.id) != 64 || !strings.HasPrefix(found.group, "/")) {
+		if found, ok := c.container(cgroups{}); ok && (len(found.id) != 64 && (found.id != "" || found.name == "") || !strings.HasPrefix(found.group, "/")) {
 			t.Errorf("container(%q) = %+v", b, found)
 		}
 		if u, ok := c.unit(); ok && u.name == "" {
@@ -174,6 +234,26 @@ func TestPublication(t *testing.T) {
 	}
 }
 
+// What a swarm runs it would run again.
+func TestManagerOfSwarm(t *testing.T) {
+	for _, test := range []struct{ service, task, stop string }{
+		{"", "", "docker stop web"},
+		{"shop", "shop.1.w4v9", "docker service scale shop=0"},
+		{"shop.1", "shop.1.2.w4v9", "docker service scale shop.1=0"},
+		{"shop", "shop.glfbr4kng6ymoefta4pbp3luw.w4v9", ""},
+		{"shop", "", ""},
+		{"$(reboot)", "$(reboot).1.w4v9", ""},
+	} {
+		c := inspection{ID: id, Name: "/web"}
+		c.Config.Labels = map[string]string{"com.docker.swarm.service.name": test.service, "com.docker.swarm.task.name": test.task}
+		m := engine{name: docker}.manager(c)
+		swarm := test.service != ""
+		if got := strings.Join(m.Stop, " "); got != test.stop || m.Halts() == swarm || m.Spared() != swarm || m.Reason == "" == swarm {
+			t.Errorf("manager(%+v) = %+v; want %q", test, m, test.stop)
+		}
+	}
+}
+
 func TestProperties(t *testing.T) {
 	all := parseProperties([]byte("Id=a.socket\nListen=127.0.0.1:8000 (Stream)\nListen=[::]:8001 (Datagram)\nListen=/run/a b=c (Stream)\nTriggers=a.service\n\nId=b.socket\nListen=[::]:8002 (Stream)\nMainPID=12\n"))
 	if len(all) != 2 || all[0].text("Id") != "a.socket" || all[1].number("MainPID") != 12 || all[1].text("Triggers") != "" {
@@ -244,6 +324,22 @@ func TestService(t *testing.T) {
 	}
 }
 
+func TestForGood(t *testing.T) {
+	stop := []string{"systemctl", "stop", "web.service"}
+	for _, test := range []struct {
+		m    Manager
+		want string
+	}{
+		{Manager{Stop: stop}, "systemctl stop web.service"},
+		{Manager{Stop: stop, StartedBy: []string{"web.timer", "all.target"}}, "systemctl stop web.service web.timer all.target"},
+		{Manager{StartedBy: []string{"web.timer"}}, ""},
+	} {
+		if got := strings.Join(test.m.ForGood(), " "); got != test.want {
+			t.Errorf("ForGood(%+v) = %q; want %q", test.m, got, test.want)
+		}
+	}
+}
+
 func TestSupervises(t *testing.T) {
 	env := map[string]string{"name": "api", "SUPERVISOR_PROCESS_NAME": "web", "SUPERVISOR_GROUP_NAME": "shop"}
 	for _, test := range []struct {
@@ -270,6 +366,80 @@ func TestSupervises(t *testing.T) {
 			t.Errorf("supervises(%q) (-want +got):\n%s", test.argv, diff)
 		}
 	}
+}
+
+// What a supervisor is called counts where a program, or its script, is named,
+// and nowhere else.
+func TestKinship(t *testing.T) {
+	for _, test := range []struct{ args, want string }{
+		{"node /usr/bin/nodemon x.js", "nodemon"},
+		{"node --require tsx/cjs /usr/bin/nodemon.js x.js", "nodemon"},
+		{"node --watch-path=./src x.js", "node"},
+		{"node --watch-path src x.js", "node"},
+		{"node --inspect --watch x.js", "node"},
+		{"node x.js --watch", ""},
+		{"node -e nodemon", ""},
+		{"node /srv/.yarn/releases/yarn-4.1.0.cjs dev", "yarn"},
+		{"node /usr/lib/node_modules/corepack/dist/yarn.js dev", "yarn"},
+		{"node /usr/bin/pnpm.cjs dev", "pnpm"},
+		{"node /usr/lib/node_modules/npm/bin/npm-cli.js run dev", "npm-cli.js"},
+		{"node /usr/bin/pm2-runtime app.js", "pm2-runtime"},
+		{"deno run -A --watch=static main.ts", "deno"},
+		{"bun --watch run x.ts", "bun"},
+		{"bun x.ts", ""},
+		{"/usr/bin/python3 -X dev manage.py runserver", "manage.py"},
+		{"/usr/bin/python3.11 -Wd -u /srv/manage.py runserver", "manage.py"},
+		{"python -m debugpy --listen 5678 --wait-for-client -m uvicorn app:app --reload", "uvicorn"},
+		{"python3 -m uvicorn app:app --reload-dir=src --reload", "uvicorn"},
+		{"python3 -c nodemon air", ""},
+		{"python3 /usr/bin/fastapi dev main.py", "fastapi"},
+		{"python3 /usr/bin/fastapi run main.py", ""},
+		{"python3 /usr/bin/flask run --reload", "flask"},
+		{"python3 -m flask --app x run --debug", "flask"},
+		{"python3 /usr/bin/flask run", ""},
+		{"python3 /usr/bin/watchmedo auto-restart -- serve", "watchmedo"},
+		{"python3 /usr/bin/watchmedo log", ""},
+		{"entr -rs serve", "entr"},
+		{"entr -c -r serve", "entr"},
+		{"entr -s serve -r", ""},
+		{"dotnet watch run", "dotnet"},
+		{"dotnet exec --depsfile x.json /usr/lib/dotnet/dotnet-watch.dll run", "dotnet-watch.dll"},
+		{"dotnet app.dll", ""},
+		{"ruby /usr/bin/foreman start", "foreman"},
+		{"bundle exec foreman start", "foreman"},
+		{"sh /usr/bin/npm run dev", "npm"},
+		{"bash -o pipefail ./air", "air"},
+		{"sh -c air air", ""},
+		{"tini -- npm start", "npm"},
+		{"dumb-init pm2-runtime app.js", "pm2-runtime"},
+		{"env -u X A=b npm start", "npm"},
+		{"air -c .air.toml", "air"},
+		{"npm exec nodemon x.js", "npm"},
+		{"screen -S npm", ""},
+		{"SCREEN -dmS dev air", ""},
+		{"tmux new -s nodemon", ""},
+		{"vim air", ""},
+		{"less /usr/bin/supervisord", ""},
+		{"make npm", ""},
+		{"grep -r npm", ""},
+		{"node", ""},
+		{"python3 -m", ""},
+	} {
+		k, ok := kinshipOf(process.Info{Argv: strings.Fields(test.args)})
+		if k.name != test.want || ok != (test.want != "") {
+			t.Errorf("kinshipOf(%q) = %q, %v; want %q", test.args, k.name, ok, test.want)
+		}
+	}
+}
+
+func FuzzKinship(f *testing.F) {
+	f.Add("python3 -X dev -m debugpy -m uvicorn --reload")
+	f.Add("env A=b tini -- npm")
+	f.Fuzz(func(t *testing.T, line string) {
+		if k, ok := kinshipOf(process.Info{Argv: strings.Split(line, " ")}); ok && k.name == "" {
+			t.Errorf("kinshipOf(%q) = %+v", line, k)
+		}
+	})
 }
 
 func TestAsUser(t *testing.T) {

@@ -127,7 +127,7 @@ func setUser(uid, gid string) []string {
 
 // show asks about units; the names may be patterns.
 func (b bus) show(ctx context.Context, keys string, units ...string) ([]properties, error) {
-	out, err := ask(ctx, b.systemctl(append([]string{"show", "--property=" + keys, "--"}, units...)...)...)
+	out, err := ask(ctx, b.systemctl(), append([]string{"show", "--property=" + keys, "--"}, units...)...)
 	if err != nil {
 		return nil, err
 	}
@@ -158,9 +158,24 @@ func (b bus) service(p properties, stands standing) *Manager {
 	case stands == worker && (m.Restart == "no" || matches(hosts, name) || matches(neverStop, name)):
 		return nil
 	case matches(neverStop, name):
-		return m.without(fmt.Errorf("killport does not stop %s: others need it", name))
+		return m.never(fmt.Errorf("killport does not stop %s: others need it", name))
 	}
 	return &m
+}
+
+// startedBy are the active units that start a service again, or keep it up.
+func (b bus) startedBy(ctx context.Context, service properties) (names []string) {
+	known := strings.Fields(service.text("TriggeredBy") + " " + service.text("UpheldBy")) // since version 249
+	if len(known) == 0 {
+		return nil
+	}
+	all, _ := b.show(ctx, "Id,ActiveState", known...) // whoever does not answer now has answered before
+	for _, p := range all {
+		if p.text("ActiveState") == "active" && p.text("Id") != "" {
+			names = append(names, p.text("Id"))
+		}
+	}
+	return names
 }
 
 // socketUnit finds the unit by which systemd listens at l.
@@ -180,7 +195,7 @@ func (b bus) socketUnit(ctx context.Context, l listeners.Listener) *Manager {
 			Stop: b.systemctl("stop", name), lever: unitLever{b, name},
 		}
 		if matches(neverStop, strings.TrimSuffix(name, ".socket")+".service") {
-			return m.without(fmt.Errorf("killport does not stop %s: others need it", name))
+			return m.never(fmt.Errorf("killport does not stop %s: others need it", name))
 		}
 		return &m
 	}

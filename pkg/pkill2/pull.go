@@ -34,8 +34,9 @@ func (p *pull) isDone() bool {
 // manage finds out what manages t. A holder that is managed is not signalled
 // behind its manager's back: it is stopped by it, or left alone. What a record
 // says of its manager is not trusted with that: it could name any command.
-func (t *target) manage(ctx context.Context, opts Options) {
-	switch m := manager.Of(ctx, t.pin, t.info, t.holder); {
+func (t *target) manage(ctx context.Context, opts Options) *manager.Manager {
+	m := manager.Of(ctx, t.pin, t.info, t.holder)
+	switch {
 	case ctx.Err() != nil: // and nobody could be asked
 		t.settle(Interrupted, "", "")
 	case m == nil || !m.Indirect():
@@ -46,6 +47,7 @@ func (t *target) manage(ctx context.Context, opts Options) {
 		t.settle(Refused, managed, m.String()+": "+m.Reason)
 		t.result.Hint = t.otherwise(m)
 	}
+	return m
 }
 
 // overrides reports whether a holder with that manager is ended all the same: a
@@ -60,7 +62,7 @@ const managed = "managed"
 func (t *target) otherwise(m *manager.Manager) string {
 	port := strings.Join(t.holder.Query().Args(), " ")
 	switch {
-	case os.Geteuid() > 0:
+	case os.Geteuid() > 0 && !m.Spared():
 		return "run it as root: sudo killport " + port
 	case len(m.Stop) > 0:
 		return "stop what manages it: " + strings.Join(m.Stop, " ")

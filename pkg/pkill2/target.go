@@ -132,14 +132,18 @@ func (t *target) spare(ctx context.Context, opts Options, said *manager.Manager)
 		return
 	}
 	onBehalf := protected == process.ProtectedInit || protected == process.ProtectedShared
+	var by *manager.Manager
 	if opts.Via != ViaProcess && (protected == "" || onBehalf) {
-		if t.manage(ctx, opts); t.managed != nil || t.settled() {
+		if by = t.manage(ctx, opts); t.managed != nil || t.settled() {
 			return
 		}
 	}
 	switch {
 	case protected != "" && !(opts.Override && protected.Overridable()):
 		t.settle(Protected, string(protected), t.info.Name)
+		if by != nil && by.Reason != "" {
+			t.result.Hint = by.Reason
+		}
 	case said != nil && said.Indirect() && opts.Via != ViaProcess && !opts.overrides(said):
 		t.settle(Refused, managed, said.String())
 		t.result.Hint = t.otherwise(said)

@@ -24,6 +24,12 @@ func TestServesMany(t *testing.T) {
 		{Info{Exe: "/usr/sbin/sshd"}, true}, // its command line is not ours to see
 		{Info{Exe: "/usr/sbin/sshd", Argv: []string{"sshd: ann@pts/0"}}, false},
 		{Info{Exe: "/usr/sbin/sshd", Argv: []string{"sshd: ann [priv]"}}, false},
+		{Info{Exe: "/usr/bin/node", Argv: []string{"PM2 v6.0.8: God Daemon (/home/ann/.pm2)"}}, true},
+		{Info{Exe: "/usr/bin/node", Argv: []string{"node", "/usr/bin/pm2-runtime", "app.js"}}, true},
+		{Info{Exe: "/usr/bin/node", Argv: []string{"node", "/home/ann/app.js", "God Daemon"}}, false},
+		{Info{Exe: "/usr/bin/python3.11", Argv: []string{"/usr/bin/python3", "/usr/bin/supervisord", "-n"}}, true},
+		{Info{Exe: "/usr/bin/s6-svscan", Argv: []string{"s6-svscan", "/run/service"}}, true},
+		{Info{Exe: "/home/ann/bin/serve", Argv: []string{"serve", "/etc/supervisord"}}, false},
 	} {
 		if got := tt.info.servesMany(); got != tt.want {
 			t.Errorf("servesMany(%+v) = %v; want %v", tt.info, got, tt.want)

@@ -1,6 +1,7 @@
 #!/bin/sh
 # enter.sh NAME SCRIPT ARG...: runs SCRIPT as PID 1 of namespaces of its own, in a cgroup NAME of its own in every
 # hierarchy, so that what it makes there is in reach of who cleans up. Ends when the one who started it kills it.
+# With an empty RIG_CGROUPS it sees them all, as a container with the cgroup namespace of its host.
 set -eu
 name=$1
 shift
@@ -12,4 +13,4 @@ while read -r _ at type _; do
 	done
 	echo $$ >"$at/$name/cgroup.procs"
 done </proc/mounts
-exec unshare --kill-child --fork --pid --mount --net --uts --ipc --cgroup --mount-proc sh "$@"
+exec unshare --kill-child --fork --pid --mount --net --uts --ipc ${RIG_CGROUPS---cgroup} --mount-proc sh "$@"
