@@ -130,7 +130,9 @@ func fillValue(v reflect.Value, s string) {
 			return
 		}
 		for _, field := range v.Fields() {
-			fillValue(field, s)
+			if field.CanSet() { // no record has the others
+				fillValue(field, s)
+			}
 		}
 	}
 }
