@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/killport/killport/internal/schematest"
+	"github.com/killport/killport/internal/shell"
 	"github.com/killport/killport/pkg/portdiag"
 )
 
@@ -77,8 +78,8 @@ type plight struct {
 	helped  func(r *rig, p plight, said string)          // nil: cured
 }
 
-// test has portdiag find the cause, runs exactly what it says that helps, and
-// sees whether that does.
+// test has portdiag find the cause, runs exactly what it says that helps, as a
+// person pastes it, and sees whether that does.
 func (p plight) test(t *testing.T, r *rig) {
 	in := &rig{t: t, init: r.init, log: r.log}
 	p.arrange(in)
@@ -95,7 +96,7 @@ func (p plight) test(t *testing.T, r *rig) {
 	if p.check != nil {
 		p.check(in, res, f)
 	}
-	said := in.run(f.Remedy.Command...)
+	said := in.run("sh", "-c", shell.Join(f.Remedy.Command...))
 	if p.helped == nil {
 		p.helped = cured
 	}
@@ -285,7 +286,7 @@ var besides = []plight{
 	{
 		cause: portdiag.CauseDNAT, port: "18413",
 		arrange: func(r *rig) {
-			r.run("iptables", "-t", "nat", "-A", "OUTPUT", "-p", "tcp", "--dport", "18413", "-m", "comment", "--comment", `it's "mine"`, "-j", "REDIRECT", "--to-ports", "18414")
+			r.run("iptables", "-t", "nat", "-A", "OUTPUT", "-p", "tcp", "--dport", "18413", "-m", "comment", "--comment", `it's "mine"; touch /run/PWNED`, "-j", "REDIRECT", "--to-ports", "18414")
 		},
 		check: redirects,
 	},

@@ -183,6 +183,18 @@ func TestTexts(t *testing.T) {
 			text.Status, status + `,"status":"stuck","reason":"taken","diagnostics":{"findings":[{"cause":"listener","summary":"node listens","remedy":{"command":["killport","8000"]}}]}`,
 			"TCP port 8000: stuck (taken)\n  listener: node listens\n    killport 8000\n",
 		},
+		{
+			text.Status, status + `,"status":"stuck","reason":"taken","diagnostics":{"findings":[{"cause":"dnat","summary":"s","remedy":{"command":["iptables","--comment","old; reboot\n"]}}]}`,
+			"TCP port 8000: stuck (taken)\n  dnat: s\n    iptables --comment $'old; reboot\\012'\n",
+		},
+		{
+			text.Ended, check + `,"pkill2":{"outcome":"would_stop","stop":["systemctl","stop","a\\x2db; x.service"],"hint":"` + strings.Repeat("h", 300) + `"}`,
+			"TCP  127.0.0.1:8000         4242 node would stop by systemctl stop 'a\\x2db; x.service'\n  hint: " + strings.Repeat("h", 300) + "\n",
+		},
+		{
+			text.Report, `"port":8000,"verdict":"free","findings":[{"cause":"dnat","summary":"s","remedy":{"command":["nft","` + strings.Repeat("x", 1000) + `"]}}]`,
+			"TCP port 8000: free\n  dnat: s\n    (a command of 1004 characters: --json has it)\n",
+		},
 		{text.Report, `"port":8000,"verdict":"free"`, "TCP port 8000: free\n"},
 		{
 			text.Report, `"port":8000,"verdict":"blocked","bind_error":"EADDRINUSE","unseen":["sock_diag: refused"]`,

@@ -8,7 +8,9 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/killport/killport/internal/shell"
 	"github.com/killport/killport/pkg/listeners"
+	"github.com/killport/killport/pkg/manager"
 	"github.com/killport/killport/pkg/pkill2"
 )
 
@@ -237,6 +239,25 @@ func TestVerdicts(t *testing.T) {
 		c := &portCase{query: at(0, 0).Query(), holders: tt.holders}
 		if diff := cmp.Diff(tt.want, c.judge(tt.now)); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", tt.name, diff)
+		}
+	}
+}
+
+// A hint ends with a command that can be pasted.
+func TestHintsOfSupervisors(t *testing.T) {
+	for _, tt := range []struct {
+		s    Supervisor
+		want string
+	}{
+		{Supervisor{PID: 7}, "end what starts it again: PID 7"},
+		{Supervisor{PID: 7, Name: "sh", Stop: []string{"kill", "7"}}, "end what starts it again, sh (PID 7): kill 7"},
+		{
+			Supervisor{Name: "a", Kind: manager.Unit, Restart: "always", Stop: []string{"systemctl", "stop", "my web; reboot.service"}},
+			"stop what starts it again, a (restart always): systemctl stop " + shell.Join("my web; reboot.service"),
+		},
+	} {
+		if got := tt.s.hint(); got != tt.want {
+			t.Errorf("hint of %+v = %q; want %q", tt.s, got, tt.want)
 		}
 	}
 }

@@ -7,9 +7,9 @@ import (
 	"runtime"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 
+	"github.com/killport/killport/internal/shell"
 	"github.com/killport/killport/pkg/listeners"
 	"github.com/killport/killport/pkg/manager"
 	"github.com/killport/killport/pkg/process"
@@ -256,7 +256,7 @@ func (s Supervisor) hint() string {
 	if len(s.Stop) == 0 {
 		return fmt.Sprintf("%s what starts it again: %s", verb, s)
 	}
-	return fmt.Sprintf("%s what starts it again, %s: %s", verb, s, strings.Join(s.Stop, " "))
+	return fmt.Sprintf("%s what starts it again, %s: %s", verb, s, shell.Join(s.Stop...))
 }
 
 func (s Supervisor) String() string {
@@ -271,5 +271,5 @@ func (s Supervisor) String() string {
 
 // command is how a command is asked about the port.
 func (c *portCase) command(name string) string {
-	return name + " " + strings.Join(c.query.Args(), " ")
+	return shell.Join(append([]string{name}, c.query.Args()...)...)
 }

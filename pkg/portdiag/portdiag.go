@@ -8,8 +8,8 @@ import (
 	"os"
 	"slices"
 	"strconv"
-	"strings"
 
+	"github.com/killport/killport/internal/shell"
 	"github.com/killport/killport/pkg/jsonl"
 	"github.com/killport/killport/pkg/listeners"
 	"github.com/killport/killport/pkg/manager"
@@ -221,7 +221,7 @@ func (l Listener) hidden(evidence map[string]any) Finding {
 		Remedy:  lookAsRoot(l.Query()),
 	}
 	if f.Remedy == nil {
-		f.Summary += "; " + listeners.Unhide("portdiag "+strings.Join(l.Query().Args(), " "))
+		f.Summary += "; " + listeners.Unhide(shell.Join(append([]string{"portdiag"}, l.Query().Args()...)...))
 	}
 	return f
 }
