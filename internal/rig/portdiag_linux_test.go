@@ -374,6 +374,21 @@ func forwarding(port, flag, holder string) plight {
 var units = []plight{
 	unit(portdiag.CauseUnit, "18101", "always.service"),
 	unit(portdiag.CauseSocketUnit, "18103", "lazy.socket"),
+	{
+		cause: portdiag.CauseBound, port: "18121",
+		arrange: func(r *rig) { r.run("systemctl", "start", "bound.service") },
+		check:   stops("systemctl", "stop", "bound.service"),
+	},
+}
+
+// stops: what manages the holder is stopped, which is not signalled.
+func stops(want ...string) func(*rig, report, portdiag.Finding) {
+	return func(r *rig, _ report, f portdiag.Finding) {
+		r.t.Helper()
+		if f.Remedy == nil || !slices.Equal(f.Remedy.Command, want) {
+			r.t.Errorf("the remedy is %+v; want %q", f.Remedy, want)
+		}
+	}
 }
 
 func unit(cause portdiag.Cause, port, name string) plight {
@@ -423,6 +438,23 @@ var containers = []plight{
 			if f.Evidence["container"] != "web" {
 				r.t.Errorf("%+v", f)
 			}
+		},
+	},
+	{
+		cause: portdiag.CauseBound, port: "18082",
+		arrange: func(r *rig) {
+			r.run("docker", "run", "--detach", "--rm", "--name=bound", "--network=host", "zoo", "/zoo", "bound", "--life=5m", "127.0.0.1:18082")
+		},
+		check: stops("docker", "stop", "bound"),
+	},
+	{
+		cause: portdiag.CauseConnection, port: "18083",
+		arrange: func(r *rig) {
+			r.run("docker", "run", "--detach", "--rm", "--name=client", "--network=host", "zoo", "/zoo", "client", "--life=5m", "--local-port=18083")
+		},
+		check: stops("docker", "stop", "client"),
+		helped: func(r *rig, p plight, _ string) {
+			r.eventually("the connection has ended", func() bool { return !r.portdiag(p.as, p.port).finds(p.cause) })
 		},
 	},
 }

@@ -67,12 +67,12 @@ var Causes = []About{
 	},
 	{
 		CauseBound, "Nobody listens, and bind says EADDRINUSE (Windows: WSAEADDRINUSE).", "A process has bound the port and does not listen, or not yet.",
-		"End that process, which is named: `kill PID`; on Windows `taskkill -F -PID PID`.",
+		"End that process, which is named: `kill PID`; on Windows `taskkill -F -PID PID`. If a container or a service has it, stop that.",
 	},
 	{
 		CauseConnection, "Nobody listens, and bind says EADDRINUSE (Windows: WSAEADDRINUSE).",
 		"A connection has the port as its local one: a client that got it from the ephemeral range, or what is left of a server.",
-		"End the processes that are named: `kill PID`; on Windows `taskkill -F -PID PID`. What nobody has any more ends by itself. Choose a port outside of `net.ipv4.ip_local_port_range`.",
+		"End the processes that are named: `kill PID`; on Windows `taskkill -F -PID PID`. If a container or a service has them, stop that. What nobody has any more ends by itself. Choose a port outside of `net.ipv4.ip_local_port_range`.",
 	},
 	{
 		CauseEphemeral, "A connection or a bound socket has the port, and the port is one of those that the kernel gives to clients.",
