@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/killport/killport/pkg/portdiag"
 )
 
 // bootDocker starts an engine that has one image, zoo.
@@ -156,6 +158,9 @@ func TestDockerUnreachable(t *testing.T) {
 			}
 		}
 		refused("18080")
+		if f := r.portdiag(unreachable, "18080").finding(t, portdiag.CauseListener); (f.Remedy != nil) != (flag == proxied) {
+			t.Errorf("%s: portdiag says that %+v helps", flag, f.Remedy)
+		}
 		if flag == proxied {
 			r.freed(r.killport(unreachable, "--override", "18080"), "18080", "cleaned")
 		} else {

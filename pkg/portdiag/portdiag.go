@@ -226,13 +226,19 @@ func (l Listener) hidden(evidence map[string]any) Finding {
 	return f
 }
 
-// remedy is how killport is asked to end the holder.
+// remedy is how killport is asked to end the holder; nil if it would refuse.
+// What manages the holder may have a remedy of its own.
 func (l Listener) remedy() *Remedy {
 	command := append([]string{"killport"}, l.Query().Args()...)
+	m := l.Check.ManagedBy
 	switch {
 	case l.halts():
 	case l.Check.Overridable():
 		command = slices.Insert(command, 1, "--override")
+	case m != nil && m.Indirect() && os.Geteuid() > 0: // root may be able to stop it
+		return asRoot(append([]string{"portdiag"}, l.Query().Args()...)...)
+	case m != nil && m.Indirect():
+		return nil
 	case l.Check.Protected != "":
 		return nil
 	}
