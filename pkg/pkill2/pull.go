@@ -135,7 +135,7 @@ func (t *target) pulled(live table) {
 		t.settle(Refused, managed, t.managed.String()+": "+errorLine(err))
 		t.result.Hint = t.otherwise(t.managed)
 	case time.Since(t.pull.ended) > lingerWait:
-		t.settle(Survived, managed, t.managed.String()+" has stopped, and it has not")
+		t.settle(Survived, Outlived, t.managed.String())
 	default:
 		return
 	}

@@ -257,7 +257,8 @@ func hint(t *target) string {
 	return ""
 }
 
-// obstacle is the hint for a process that was killed and is still there.
+// obstacle is the hint for a process that was killed, or stopped, and is still
+// there.
 func (t *target) obstacle() string {
 	switch r := t.result; r.Reason {
 	case "frozen":
@@ -269,6 +270,13 @@ func (t *target) obstacle() string {
 		return "its tracer has to let go of it, or to end: PID " + r.Detail
 	case "uninterruptible":
 		return "it waits in the kernel, in " + r.Detail + ", and ends when that does"
+	case managed: // and was slow
+		return "it may still stop: " + t.command("portdiag")
+	case Outlived:
+		if protected, err := process.Protect(t.pin, t.info); err == nil && protected == "" {
+			return "end what it has left: " + t.command("killport", "--via", "process")
+		}
+		return "look who has it now: " + t.command("portdiag")
 	case "exiting":
 		return "the kernel is taking it down: look again: " + t.command("portdiag")
 	}
