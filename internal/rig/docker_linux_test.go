@@ -150,7 +150,7 @@ func TestDockerUnreachable(t *testing.T) {
 		r.container(18080, []string{flag}, addr)
 		refused := func(args ...string) {
 			res := r.killport(unreachable, args...)
-			if res.exit != 1 || res.port.Status != "partial" || res.port.Reason != "managed" || res.port.Hint == "" {
+			if res.exit != 1 || res.port.Status != "partial" || res.port.Reason != "managed" || !strings.Contains(res.port.Detail, "nowhere.sock") || res.port.Hint == "" {
 				t.Errorf("%s: no true refusal: exit %d, %s", flag, res.exit, res.output)
 			}
 			if !r.running("web") || !r.listens(18080) {

@@ -104,7 +104,11 @@ func Status(r jsonl.Record) string {
 		s.WriteString(", still held by " + joined(res.RemainingPIDs, nobody))
 	}
 	if res.Reason != "" {
-		s.WriteString(" (" + Safe(res.Reason) + ")")
+		s.WriteString(" (" + Safe(res.Reason))
+		if res.Detail != "" {
+			s.WriteString(": " + Safe(res.Detail))
+		}
+		s.WriteString(")")
 	}
 	s.WriteString("\n" + hinted(res.Hint))
 	if res.Diagnostics != nil {

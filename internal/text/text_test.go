@@ -176,6 +176,10 @@ func TestTexts(t *testing.T) {
 		{text.Status, status + `,"status":"cleaned","killed":[4242,4243],"took_ms":12`, "TCP port 8000: cleaned, ended PID 4242, PID 4243 in 12 ms\n"},
 		{text.Status, status + `,"status":"cleaned","released":[4242]`, "TCP port 8000: cleaned, released by PID 4242\n"},
 		{
+			text.Status, status + `,"status":"partial","failed":[4242],"stopped":["unit a.service"],"reason":"outlived","detail":"unit a.service","hint":"h"`,
+			"TCP port 8000: partial, stopped unit a.service, not ended PID 4242 (outlived: unit a.service)\n  hint: h\n",
+		},
+		{
 			text.Status, status + `,"status":"partial","failed":[0],"remaining_pids":[0],"reason":"hidden","hint":"run it as root"`,
 			"TCP port 8000: partial, not ended somebody unseen, still held by somebody unseen (hidden)\n  hint: run it as root\n",
 		},

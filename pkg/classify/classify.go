@@ -67,6 +67,7 @@ type Result struct {
 	Stopped        []string         `json:"stopped,omitempty"` // what managed holders, and was stopped, in words
 	Respawned      []Respawn        `json:"respawned,omitempty"`
 	Reason         string           `json:"reason,omitempty"` // a word
+	Detail         string           `json:"detail,omitempty"` // what there is to say about it
 	Hint           string           `json:"hint,omitempty"`   // what helps
 	TookMS         int64            `json:"took_ms,omitempty"`
 	Diagnostics    *portdiag.Report `json:"diagnostics,omitempty"` // of a port that is ghost or stuck
@@ -267,7 +268,7 @@ func (c *portCase) record(ctx context.Context, all []listeners.Listener) (jsonl.
 	res := c.judge(now)
 	c.supervised(ctx, &res, now)
 	if ctx.Err() != nil && !res.Status.Freed() && len(c.holders) == 0 {
-		res.Reason, res.Hint = "interrupted", "" // before anybody could be named
+		res.Reason, res.Detail, res.Hint = "interrupted", "", "" // before anybody could be named
 	}
 	if res.Status == Ghost || res.Status == Stuck {
 		report, err := portdiag.Diagnose(context.WithoutCancel(ctx), c.query)
@@ -314,7 +315,7 @@ func (c *portCase) count(res *Result, h holder, now []listeners.Listener) {
 	case o.Ghostly() && (len(now) == 0 || isGhost(now, h.Socket)):
 		insert(&res.Ghost, h.PID) // else the kernel names somebody else by now
 	}
-	if h.outcome == pkill2.Stopped && h.detail != "" && !slices.Contains(res.Stopped, h.detail) {
+	if (h.outcome == pkill2.Stopped || h.reason == pkill2.Outlived) && h.detail != "" && !slices.Contains(res.Stopped, h.detail) {
 		res.Stopped = append(res.Stopped, h.detail)
 	}
 	res.TookMS = max(res.TookMS, h.tookMS)
@@ -327,7 +328,7 @@ func (c *portCase) explain(res *Result, now []listeners.Listener) {
 	}
 	for _, h := range c.holders {
 		if h.outcome.Failed() || res.Status == Ghost && h.outcome == pkill2.Ghost {
-			res.Reason, res.Hint = cmp.Or(h.reason, string(h.outcome)), h.hint
+			res.Reason, res.Detail, res.Hint = cmp.Or(h.reason, string(h.outcome)), h.detail, h.hint
 			return
 		}
 	}

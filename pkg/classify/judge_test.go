@@ -185,6 +185,21 @@ func TestVerdicts(t *testing.T) {
 			Result{Status: Partial, Killed: []int{a}, Failed: []int{b}, RemainingPIDs: []int{b}, Reason: "ancestor", Hint: "h"},
 		},
 		{
+			"one that cannot be stopped, and why",
+			[]holder{{Listener: at(a, 1), outcome: pkill2.Refused, reason: "managed", detail: "container web (docker): no answer", hint: "h"}},
+			[]listeners.Listener{at(a, 1)},
+			Result{Status: Partial, Failed: []int{a}, RemainingPIDs: []int{a}, Reason: "managed", Detail: "container web (docker): no answer", Hint: "h"},
+		},
+		{
+			"one that outlived its unit",
+			[]holder{{Listener: at(a, 1), outcome: pkill2.Survived, reason: pkill2.Outlived, detail: "unit a.service", hint: "h"}},
+			[]listeners.Listener{at(a, 1)},
+			Result{
+				Status: Partial, Failed: []int{a}, RemainingPIDs: []int{a}, Stopped: []string{"unit a.service"},
+				Reason: "outlived", Detail: "unit a.service", Hint: "h",
+			},
+		},
+		{
 			"a denied one and a ghost",
 			[]holder{
 				{Listener: at(a, 1), outcome: pkill2.Denied},
