@@ -324,6 +324,7 @@ func (c *portCase) count(res *Result, h holder, now []listeners.Listener) {
 // explain says why the goal was not reached, and what helps.
 func (c *portCase) explain(res *Result, now []listeners.Listener) {
 	if res.Status.Freed() {
+		res.Hint = c.mayReturn()
 		return
 	}
 	for _, h := range c.holders {

@@ -12,6 +12,7 @@ import (
 	"github.com/killport/killport/internal/shell"
 	"github.com/killport/killport/pkg/listeners"
 	"github.com/killport/killport/pkg/manager"
+	"github.com/killport/killport/pkg/pkill2"
 	"github.com/killport/killport/pkg/process"
 )
 
@@ -24,6 +25,7 @@ const (
 	slowStart  = 400 * time.Millisecond // on Windows
 	ruledStart = 1500 * time.Millisecond
 	listenTime = 3 * time.Second
+	drainTime  = pkill2.DefaultGrace // for one that has released its port to end
 	youth      = 2 * time.Second // the time of a start is in whole seconds (proc_stat(5), btime)
 )
 
@@ -60,11 +62,14 @@ type watch struct {
 	ports   []*portCase  // on which it would listen
 	parents []int        // whose child it would be
 	ended   map[int]bool // which may not have been reaped
+
+	drained  time.Time // until when those that drain are waited for
+	draining []holder  // after whose end a new holder may come
 }
 
 func (c *cases) watch() watch {
 	now := time.Now()
-	w := watch{until: now, newborn: now.Add(listenTime), since: now.Add(-youth), ended: map[int]bool{}}
+	w := watch{until: now, newborn: now.Add(listenTime), since: now.Add(-youth), ended: map[int]bool{}, drained: now.Add(drainTime)}
 	for _, p := range c.inOrder {
 		expected := false
 		for _, h := range p.holders {
@@ -82,20 +87,15 @@ func (c *cases) watch() watch {
 
 func (w *watch) expect(h holder, now time.Time) {
 	w.ended[h.PID] = true
-	wait := startTime
-	switch {
-	case h.restarts():
-		wait = ruledStart
-	case runtime.GOOS == "windows":
-		wait = slowStart
-	}
-	if end := now.Add(wait); end.After(w.until) {
-		w.until = end
+	if h.outcome == pkill2.Released {
+		w.draining = append(w.draining, h)
+	} else {
+		w.extend(now, h.patience())
 	}
 	if asked := now.Add(-youth - time.Duration(h.tookMS)*time.Millisecond); asked.Before(w.since) {
 		w.since = asked
 	}
-	if h.ppid > 1 || h.restarts() { // PID 1 has all orphans
+	if h.ppid > 1 || h.mayRestart() { // PID 1 has all orphans
 		w.parents = append(w.parents, h.ppid)
 	}
 	if by := h.supervisor(); by > 1 && by != h.ppid {
@@ -103,9 +103,40 @@ func (w *watch) expect(h holder, now time.Time) {
 	}
 }
 
-func (w watch) goesOn() bool {
+// extend has the port watched for so long from now on.
+func (w *watch) extend(now time.Time, wait time.Duration) {
+	if end := now.Add(wait); end.After(w.until) {
+		w.until, w.newborn = end, now.Add(listenTime)
+	}
+}
+
+// patience is how long what starts the holder again may take to begin.
+func (h holder) patience() time.Duration {
+	switch {
+	case h.mayRestart():
+		return ruledStart
+	case runtime.GOOS == "windows":
+		return slowStart
+	}
+	return startTime
+}
+
+// drains reports whether some are still to end, in their time. Whose end has
+// come may be started again.
+func (w *watch) drains(now time.Time) bool {
+	w.draining = slices.DeleteFunc(w.draining, func(h holder) bool {
+		if lives(h.PID, h.Birth) {
+			return false
+		}
+		w.extend(now, h.patience())
+		return true
+	})
+	return len(w.draining) > 0 && now.Before(w.drained)
+}
+
+func (w *watch) goesOn() bool {
 	now := time.Now()
-	return now.Before(w.until) || now.Before(w.newborn) && slices.ContainsFunc(w.parents, func(pid int) bool {
+	return w.drains(now) || now.Before(w.until) || now.Before(w.newborn) && slices.ContainsFunc(w.parents, func(pid int) bool {
 		born, _ := process.Kin(pid, w.since)
 		return slices.ContainsFunc(born, func(pid int) bool { return !w.ended[pid] })
 	})
@@ -116,10 +147,14 @@ func (w watch) allTaken(now []listeners.Listener) bool {
 	return !slices.ContainsFunc(w.ports, func(p *portCase) bool { return !slices.ContainsFunc(now, p.query.Asks) })
 }
 
-// maySpawn reports whether a holder has ended that had another parent than the
-// shell, or whatever, that runs us.
+// maySpawn reports whether a holder has ended, or is about to, that something
+// may start again: it has a rule to do so, or it is the parent, if that is not
+// the shell, or whatever, that runs us.
 func (h holder) maySpawn() bool {
-	if !h.outcome.Ended() {
+	switch {
+	case h.outcome == pkill2.Released, h.outcome.Ended() && h.mayRestart():
+		return h.mayRestart()
+	case !h.outcome.Ended():
 		return false
 	}
 	ours, err := process.IsAncestor(h.ppid)
@@ -128,6 +163,17 @@ func (h holder) maySpawn() bool {
 
 // restarts reports whether what manages it has a rule to start it again.
 func (h holder) restarts() bool { return h.managed != nil && h.managed.Restarts() }
+
+// mayRestart reports whether it has one, or may have one that nobody could be
+// asked for.
+func (h holder) mayRestart() bool {
+	return h.restarts() || h.managed != nil && h.managed.Indirect() && h.managed.Restart == ""
+}
+
+// hasEnded reports whether it has, by our doing.
+func (h holder) hasEnded() bool {
+	return h.outcome.Ended() || h.outcome == pkill2.Released && !lives(h.PID, h.Birth)
+}
 
 // supervisor is the PID of the process that is known to start it again; 0: none.
 func (h holder) supervisor() int {
@@ -158,7 +204,7 @@ func (c *portCase) respawned(now []listeners.Listener) []Respawn {
 func (c *portCase) startedBy(pid int) int {
 	parents, supervisors := map[int]bool{}, map[int]bool{}
 	for _, h := range c.holders {
-		if h.outcome.Ended() {
+		if h.hasEnded() {
 			parents[h.ppid] = true
 			supervisors[h.supervisor()] = true
 		}
@@ -233,7 +279,7 @@ func lives(pid int, birth process.Birth) bool {
 	}
 	defer p.Close()
 	now, err := p.Birth()
-	return err == nil && now == birth
+	return err == nil && now == birth && !p.Exited()
 }
 
 // inspect returns the zero Info for a process that is gone or hidden.
@@ -245,6 +291,23 @@ func inspect(pid int) process.Info {
 	defer p.Close()
 	info, _ := p.Inspect()
 	return info
+}
+
+// mayReturn is the hint for a port that is free: by whom, and by which rule, one
+// that has ended is started again. It is "" if there is nobody.
+func (c *portCase) mayReturn() string {
+	for _, h := range c.holders {
+		m := h.managed
+		if !h.outcome.Ended() && h.outcome != pkill2.Released || !h.restarts() || m.Kind == manager.Supervisor && inspect(m.PID).PID == 0 {
+			continue
+		}
+		s := Supervisor{PID: m.PID, Name: m.Name, Restart: m.Restart}.String() + " may start it again"
+		if len(m.Stop) > 0 {
+			s += ": " + shell.Join(m.Stop...)
+		}
+		return s
+	}
+	return ""
 }
 
 // hint is the sentence that helps against it.
