@@ -173,6 +173,18 @@ func TestDockerUnreachable(t *testing.T) {
 	}
 }
 
+// A container that something starts again is not called gone in the moment
+// between the two.
+func TestDockerComesBack(t *testing.T) {
+	r := bootDocker(t)
+	r.background("sh", "-c", "while :; do docker run --rm --publish=127.0.0.1:18084:8000 zoo /zoo serve --life=5m 0.0.0.0:8000; done")
+	r.eventually("the port is there", func() bool { return r.listens(18084) && r.run("docker", "ps", "--quiet") != "" })
+	res := r.killport(nil, "18084")
+	if res.exit != 1 || res.port.Status != "stuck" || len(res.port.Stopped) != 1 || !strings.Contains(res.port.Hint, "portdiag 18084") {
+		t.Errorf("exit %d: %s", res.exit, res.output)
+	}
+}
+
 // Who may use the engine, and may not see its proxy, may stop what it runs.
 func TestDockerOfOrdinaryUser(t *testing.T) {
 	r := bootDocker(t)

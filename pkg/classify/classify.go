@@ -6,6 +6,7 @@ import (
 	"cmp"
 	"context"
 	"slices"
+	"strings"
 
 	"github.com/killport/killport/pkg/jsonl"
 	"github.com/killport/killport/pkg/listeners"
@@ -342,6 +343,9 @@ func (c *portCase) explain(res *Result, now []listeners.Listener) {
 		return
 	}
 	res.Reason, res.Hint = "taken", "who has it now: "+c.command("portdiag")
+	if len(res.Stopped) > 0 {
+		res.Hint = strings.Join(res.Stopped, ", ") + " was stopped, and the port was taken again; " + res.Hint
+	}
 }
 
 // isGhost reports whether the socket listens now and nobody has it.

@@ -304,6 +304,9 @@ func TestMaySpawn(t *testing.T) {
 		{pkill2.Released, a, nil, false},
 		{pkill2.Released, parent, unit("always"), true},
 		{pkill2.Released, a, reloader, false},
+		{pkill2.Stopped, parent, unit("always"), false},
+		{pkill2.Stopped, a, &manager.Manager{Kind: manager.Container, Restart: "always"}, true},
+		{pkill2.Stopped, a, nil, true},
 		{pkill2.Refused, a, unit("always"), false},
 	} {
 		h := holder{Listener: at(b, 1), outcome: tt.outcome, ppid: tt.ppid, managed: tt.by}

@@ -23,10 +23,11 @@ import (
 const (
 	startTime  = 100 * time.Millisecond
 	slowStart  = 400 * time.Millisecond // on Windows
+	anewStart  = 250 * time.Millisecond // of a container, whose client takes a moment to end
 	ruledStart = 1500 * time.Millisecond
 	listenTime = 3 * time.Second
 	drainTime  = pkill2.DefaultGrace // for one that has released its port to end
-	youth      = 2 * time.Second // the time of a start is in whole seconds (proc_stat(5), btime)
+	youth      = 2 * time.Second     // the time of a start is in whole seconds (proc_stat(5), btime)
 )
 
 // lastLook lists who listens now on the ports of all cases. If a holder has
@@ -62,6 +63,7 @@ type watch struct {
 	ports   []*portCase  // on which it would listen
 	parents []int        // whose child it would be
 	ended   map[int]bool // which may not have been reaped
+	stopped bool         // a container was, which a client of its engine would start
 
 	drained  time.Time // until when those that drain are waited for
 	draining []holder  // after whose end a new holder may come
@@ -95,6 +97,10 @@ func (w *watch) expect(h holder, now time.Time) {
 	if asked := now.Add(-youth - time.Duration(h.tookMS)*time.Millisecond); asked.Before(w.since) {
 		w.since = asked
 	}
+	if h.outcome == pkill2.Stopped { // its parent is the engine, which starts others too
+		w.stopped = true
+		return
+	}
 	if h.ppid > 1 || h.mayRestart() { // PID 1 has all orphans
 		w.parents = append(w.parents, h.ppid)
 	}
@@ -113,6 +119,8 @@ func (w *watch) extend(now time.Time, wait time.Duration) {
 // patience is how long what starts the holder again may take to begin.
 func (h holder) patience() time.Duration {
 	switch {
+	case h.outcome == pkill2.Stopped: // no rule starts it again then
+		return anewStart
 	case h.mayRestart():
 		return ruledStart
 	case runtime.GOOS == "windows":
@@ -136,10 +144,36 @@ func (w *watch) drains(now time.Time) bool {
 
 func (w *watch) goesOn() bool {
 	now := time.Now()
-	return w.drains(now) || now.Before(w.until) || now.Before(w.newborn) && slices.ContainsFunc(w.parents, func(pid int) bool {
+	return w.drains(now) || now.Before(w.until) || now.Before(w.newborn) && (w.hasChild() || w.hasClient())
+}
+
+// hasChild reports whether a process has been born that may be the new holder.
+func (w *watch) hasChild() bool {
+	return slices.ContainsFunc(w.parents, func(pid int) bool {
 		born, _ := process.Kin(pid, w.since)
 		return slices.ContainsFunc(born, func(pid int) bool { return !w.ended[pid] })
 	})
+}
+
+// hasClient reports whether somebody has begun to start a container.
+func (w *watch) hasClient() bool {
+	if !w.stopped {
+		return false
+	}
+	pids, _ := process.All()
+	return slices.ContainsFunc(pids, func(pid int) bool {
+		info := inspect(pid)
+		return !info.Started.Before(w.since) && slices.Contains(clients, info.Program()) && slices.ContainsFunc(info.Argv, startsContainer)
+	})
+}
+
+// clients are the commands of engines.
+var clients = []string{"docker", "docker-compose", "podman", "nerdctl"}
+
+// startsContainer reports whether a word of a client starts a container: docker
+// run, docker compose up.
+func startsContainer(word string) bool {
+	return slices.Contains([]string{"run", "start", "restart", "up"}, word)
 }
 
 // allTaken reports whether each port that is watched is listened on.
@@ -148,12 +182,14 @@ func (w watch) allTaken(now []listeners.Listener) bool {
 }
 
 // maySpawn reports whether a holder has ended, or is about to, that something
-// may start again: it has a rule to do so, or it is the parent, if that is not
-// the shell, or whatever, that runs us.
+// may start again: what has a rule to do so; who starts containers; or its
+// parent, if that is not the shell, or whatever, that runs us.
 func (h holder) maySpawn() bool {
 	switch {
 	case h.outcome == pkill2.Released, h.outcome.Ended() && h.mayRestart():
 		return h.mayRestart()
+	case h.outcome == pkill2.Stopped:
+		return h.managed == nil || h.managed.Kind == manager.Container // nil: it was hidden from pidcheck
 	case !h.outcome.Ended():
 		return false
 	}
