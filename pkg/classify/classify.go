@@ -268,6 +268,9 @@ func (c *portCase) record(ctx context.Context, all []listeners.Listener) (jsonl.
 	}
 	res := c.judge(now)
 	c.supervised(ctx, &res, now)
+	if res.Status == Free {
+		res.Hint = c.blocked()
+	}
 	if ctx.Err() != nil && !res.Status.Freed() && len(c.holders) == 0 {
 		res.Reason, res.Detail, res.Hint = "interrupted", "", "" // before anybody could be named
 	}
@@ -346,6 +349,18 @@ func (c *portCase) explain(res *Result, now []listeners.Listener) {
 	if len(res.Stopped) > 0 {
 		res.Hint = strings.Join(res.Stopped, ", ") + " was stopped, and the port was taken again; " + res.Hint
 	}
+}
+
+// blocked is the hint for a port on which nobody listens, and which cannot be
+// had all the same: one that is bound, or has a connection, or takes a
+// privilege. It is "" for one that can.
+func (c *portCase) blocked() string {
+	_, err := portdiag.Bindable(c.query)
+	switch strings.TrimPrefix(err, "WSA") {
+	case "EADDRINUSE", "EACCES":
+		return "nobody listens, and yet it cannot be had: " + c.command("portdiag")
+	}
+	return ""
 }
 
 // isGhost reports whether the socket listens now and nobody has it.

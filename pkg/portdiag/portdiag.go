@@ -137,6 +137,11 @@ func Source(queries ...listeners.Query) jsonl.Source {
 	}
 }
 
+// Bindable makes one bind of the port, without listen, and gives it up; on
+// Windows one for each family. It returns the name of the error: EADDRINUSE.
+// Who waits for a port must not ask again and again.
+func Bindable(q listeners.Query) (ok bool, name string) { return bindable(q) }
+
 // Diagnose explains one port.
 func Diagnose(ctx context.Context, q listeners.Query) (Report, error) {
 	r := Report{Port: q.Port, Listeners: []Listener{}, Findings: []Finding{}}
