@@ -93,6 +93,11 @@ var Causes = []About{
 		"Choose a higher port, or lower the start: `sudo sysctl net.ipv4.ip_unprivileged_port_start=PORT`.",
 	},
 	{
+		CauseAbsent, "bind says EADDRNOTAVAIL.",
+		"No interface has the address that was asked about: it is another host's, or of a network that is down, or the system is still checking that nobody else has it (IPv6).",
+		"There is no command: listen on an address of this host, which `ip address` lists (`ipconfig` on Windows), or on all of them.",
+	},
+	{
 		CauseDNAT, "The port can be had, and connections to it go elsewhere; or it answers, and nobody listens.",
 		"A rule of the packet filter (iptables, nftables) redirects the port before any socket is asked.",
 		"Remove the rule: `sudo iptables -t nat -D RULE`, or `sudo nft delete rule FAMILY TABLE CHAIN handle N`. " +

@@ -8,6 +8,7 @@ import (
 	"os"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/killport/killport/internal/shell"
 	"github.com/killport/killport/pkg/jsonl"
@@ -78,6 +79,7 @@ const (
 	CauseHTTP       Cause = "http_service"      // http.sys listens: the kernel, on behalf of programs
 	CauseExcluded   Cause = "excluded_range"    // Windows keeps the port from everybody
 	CausePrivileged Cause = "privileged_port"   // ports this low take a privilege
+	CauseAbsent     Cause = "absent_address"    // the address is none of this host
 )
 
 // Severity says whether a finding stands in the way.
@@ -162,10 +164,26 @@ func Diagnose(ctx context.Context, q listeners.Query) (Report, error) {
 	}
 	r.Bindable, r.BindError = bindable(q)
 	r.Verdict = r.judge()
+	if f, ok := absent(q, r.BindError); ok {
+		r.Findings = append(r.Findings, f)
+	}
 	for _, l := range r.Listeners {
 		r.Findings = append(r.Findings, l.findings()...)
 	}
 	return r, r.explain(ctx, q)
+}
+
+// absent: nobody can listen on an address that no interface has, and no command
+// makes it the right one.
+func absent(q listeners.Query, bindError string) (Finding, bool) {
+	if strings.TrimPrefix(bindError, "WSA") != "EADDRNOTAVAIL" || !q.Addr.IsValid() {
+		return Finding{}, false
+	}
+	return Finding{
+		Cause: CauseAbsent, Severity: Error,
+		Evidence: map[string]any{"addr": q.Addr.String()},
+		Summary:  fmt.Sprintf("no interface has the address %s, or not yet: nobody can listen on it", q.Addr),
+	}, true
 }
 
 func (r Report) judge() Verdict {
