@@ -346,6 +346,9 @@ func (c *portCase) explain(res *Result, now []listeners.Listener) {
 		return
 	}
 	res.Reason, res.Hint = "taken", "who has it now: "+c.command("portdiag")
+	if by := c.mayReturn(); by != "" { // who has it now, the diagnostics say
+		res.Hint = by
+	}
 	if len(res.Stopped) > 0 {
 		res.Hint = strings.Join(res.Stopped, ", ") + " was stopped, and the port was taken again; " + res.Hint
 	}

@@ -1,12 +1,13 @@
 package classify
 
 import (
+	"cmp"
 	"fmt"
 	"os"
 	"slices"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
+	gocmp "github.com/google/go-cmp/cmp"
 
 	"github.com/killport/killport/internal/shell"
 	"github.com/killport/killport/pkg/listeners"
@@ -252,7 +253,7 @@ func TestVerdicts(t *testing.T) {
 			*list = append([]int{}, *list...) // [] rather than null
 		}
 		c := &portCase{query: at(0, 0).Query(), holders: tt.holders}
-		if diff := cmp.Diff(tt.want, c.judge(tt.now)); diff != "" {
+		if diff := gocmp.Diff(tt.want, c.judge(tt.now)); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", tt.name, diff)
 		}
 	}
@@ -339,6 +340,10 @@ func TestMayReturn(t *testing.T) {
 		c := &portCase{query: at(0, 0).Query(), holders: []holder{{Listener: at(b, 1), outcome: tt.outcome, managed: tt.by}}}
 		if got := c.judge(nil); got.Status != Cleaned || got.Hint != tt.want {
 			t.Errorf("one that %s, managed by %+v: %s, hint %q; want %q", tt.outcome, tt.by, got.Status, got.Hint, tt.want)
+		}
+		taken := c.judge([]listeners.Listener{at(a, 2)})
+		if want := cmp.Or(tt.want, "who has it now: portdiag 8000"); taken.Status != Stuck || taken.Reason != "taken" || taken.Hint != want {
+			t.Errorf("one that %s, managed by %+v, taken again: %s, %s, hint %q; want %q", tt.outcome, tt.by, taken.Status, taken.Reason, taken.Hint, want)
 		}
 	}
 }
