@@ -112,7 +112,7 @@ var (
 	eyes   = []string{"pkg/jsonl", "pkg/process", "parsers"}
 	lever  = []string{"pkg/process", "pkg/listeners", "internal/command", "parsers"}
 	check  = []string{"pkg/jsonl", "pkg/process", "pkg/listeners", "pkg/manager"}
-	kill   = append(slices.Clip(check), "pkg/pidcheck")
+	kill   = append(slices.Clip(check), "pkg/pidcheck", "internal/shell")
 	diag   = append(slices.Clip(kill), "internal/command", "parsers")
 	judge  = append(slices.Clip(kill), "pkg/pkill2", "pkg/portdiag")
 	stages = append(slices.Clip(judge), "pkg/classify")
@@ -133,6 +133,7 @@ var (
 		"internal/schematest":   {"schema"},
 		"internal/command":      nil,
 		"internal/rig":          nil,
+		"internal/shell":        nil,
 		"internal/suite":        nil,
 		"internal/zoo":          nil,
 		"internal/wine/prngdll": nil,

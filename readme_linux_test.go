@@ -16,7 +16,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/killport/killport/internal/porttest"
 	"github.com/killport/killport/internal/ptytest"
 )
 
@@ -88,7 +87,7 @@ func TestREADME(t *testing.T) {
 					t.Skip(err)
 				}
 			}
-			s := stage{bin: bin, dir: t.TempDir(), busy: serve(t), free: strconv.Itoa(int(porttest.Reserve(t).Port()))}
+			s := stage{bin: bin, dir: t.TempDir(), busy: serve(t), free: unused(t)}
 			for _, e := range examples {
 				s.play(t, e)
 			}
@@ -101,6 +100,19 @@ type stage struct {
 	bin, dir string
 	busy     server
 	free     string // a port that nobody listens on
+}
+
+// unused is a port that can be had: one that is reserved could not.
+func unused(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return strconv.Itoa(l.Addr().(*net.TCPAddr).Port)
 }
 
 // A server is a child that listens.

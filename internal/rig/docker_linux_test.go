@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/killport/killport/pkg/portdiag"
 )
 
 // bootDocker starts an engine that has one image, zoo.
@@ -149,7 +151,7 @@ func TestDockerUnreachable(t *testing.T) {
 		r.container(18080, []string{flag}, addr)
 		refused := func(args ...string) {
 			res := r.killport(unreachable, args...)
-			if res.exit != 1 || res.port.Status != "partial" || res.port.Reason != "managed" || res.port.Hint == "" {
+			if res.exit != 1 || res.port.Status != "partial" || res.port.Reason != "managed" || !strings.Contains(res.port.Detail, "nowhere.sock") || res.port.Hint == "" {
 				t.Errorf("%s: no true refusal: exit %d, %s", flag, res.exit, res.output)
 			}
 			if !r.running("web") || !r.listens(18080) {
@@ -157,6 +159,9 @@ func TestDockerUnreachable(t *testing.T) {
 			}
 		}
 		refused("18080")
+		if f := r.portdiag(unreachable, "18080").finding(t, portdiag.CauseListener); (f.Remedy != nil) != (flag == proxied) {
+			t.Errorf("%s: portdiag says that %+v helps", flag, f.Remedy)
+		}
 		if flag == proxied {
 			r.freed(r.killport(unreachable, "--override", "18080"), "18080", "cleaned")
 		} else {
@@ -166,6 +171,18 @@ func TestDockerUnreachable(t *testing.T) {
 			t.Errorf("%s: the container does not run", flag)
 		}
 		r.run("docker", "rm", "--force", "web")
+	}
+}
+
+// A container that something starts again is not called gone in the moment
+// between the two.
+func TestDockerComesBack(t *testing.T) {
+	r := bootDocker(t)
+	r.background("sh", "-c", "while :; do docker run --rm --publish=127.0.0.1:18084:8000 zoo /zoo serve --life=5m 0.0.0.0:8000; done")
+	r.eventually("the port is there", func() bool { return r.listens(18084) && r.run("docker", "ps", "--quiet") != "" })
+	res := r.killport(nil, "18084")
+	if res.exit != 1 || res.port.Status != "stuck" || len(res.port.Stopped) != 1 || !strings.Contains(res.port.Hint, "portdiag 18084") {
+		t.Errorf("exit %d: %s", res.exit, res.output)
 	}
 }
 

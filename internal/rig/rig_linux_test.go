@@ -179,6 +179,7 @@ type verdict struct {
 	Stopped   []string `json:"stopped"`
 	Failed    []int    `json:"failed"`
 	Reason    string   `json:"reason"`
+	Detail    string   `json:"detail"`
 	Hint      string   `json:"hint"`
 	Respawned []struct {
 		Supervisor manager `json:"supervisor"`

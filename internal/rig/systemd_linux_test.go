@@ -185,6 +185,17 @@ func TestSystemd(t *testing.T) {
 			t.Errorf("it was touched: restarts %s", got)
 		}
 	})
+	on("left by its service", "left.service", 18122, func(t *testing.T, r *rig, port string) {
+		res := r.killport(nil, port)
+		const unit, hint = "unit left.service", "end what it has left: "
+		if res.exit != 1 || res.port.Reason != "outlived" || res.port.Detail != unit || !slices.Equal(res.port.Stopped, []string{unit}) || !strings.HasPrefix(res.port.Hint, hint) {
+			t.Fatalf("exit %d: %s", res.exit, res.output)
+		}
+		r.run("sh", "-c", strings.TrimPrefix(res.port.Hint, hint)) // does what it says
+		if r.listens(18122) {
+			t.Errorf("%q does not free the port", res.port.Hint)
+		}
+	})
 	on("master and workers", "prefork.service", 18111, func(t *testing.T, r *rig, port string) {
 		r.freed(r.killport(nil, port), port)
 	})

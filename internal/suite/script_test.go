@@ -168,18 +168,20 @@ func portsCommand(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// zoo [-as NAME] [-exe FILE] MODE ARGS...: plays a mode until the script ends;
-// sets port, pid and so on, or NAME_port. FILE becomes a copy of the zoo, to run
-// in its place.
+// zoo [-as NAME] [-exe FILE] [-env KEY=VALUE] MODE ARGS...: plays a mode until
+// the script ends; sets port, pid and so on, or NAME_port. FILE becomes a copy
+// of the zoo, to run in its place.
 func zooCommand(ts *testscript.TestScript, neg bool, args []string) {
 	prefix, program := "", "zoo"
 	flags := flag.NewFlagSet("zoo", flag.ContinueOnError)
 	flags.Func("as", "", func(name string) error { prefix = name + "_"; return nil })
 	flags.Func("exe", "", func(file string) error { program = ts.MkAbs(file); return copyZoo(program) })
+	var env []string
+	flags.Func("env", "", func(variable string) error { env = []string{"env", variable}; return nil })
 	ts.Check(flags.Parse(args))
 	args = flags.Args()
-	usage(ts, neg, args, 1, "zoo [-as NAME] [-exe FILE] MODE ARGS...")
-	a, err := startZooBy([]string{program}, ts.MkAbs("."), args...)
+	usage(ts, neg, args, 1, "zoo [-as NAME] [-exe FILE] [-env KEY=VALUE] MODE ARGS...")
+	a, err := startZooBy(append(env, program), ts.MkAbs("."), args...)
 	if errors.Is(err, errUnplayable) {
 		of(ts).t.Skip(err)
 	}

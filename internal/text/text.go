@@ -8,7 +8,9 @@ import (
 	"strconv"
 	"strings"
 	"unicode"
+	"unicode/utf8"
 
+	"github.com/killport/killport/internal/shell"
 	"github.com/killport/killport/pkg/classify"
 	"github.com/killport/killport/pkg/jsonl"
 	"github.com/killport/killport/pkg/listeners"
@@ -34,7 +36,7 @@ func Checked(r jsonl.Record) string {
 	if by := l.Check.ManagedBy; by != nil {
 		s += ", managed by " + managed(by)
 	}
-	if argv := strings.Join(l.Check.Argv, " "); argv != "" {
+	if argv := shell.Join(l.Check.Argv...); argv != "" {
 		s += "  " + Safe(argv)
 	}
 	return s + "\n"
@@ -62,7 +64,7 @@ func Ended(r jsonl.Record) string {
 		s.WriteString(" by " + Safe(strings.Join(done.Signals, ", ")))
 	}
 	if len(done.Stop) > 0 {
-		s.WriteString(" by " + Safe(strings.Join(done.Stop, " ")))
+		s.WriteString(" by " + safeCommand(done.Stop))
 	}
 	if done.TookMS != nil {
 		fmt.Fprintf(&s, " in %d ms", *done.TookMS)
@@ -72,7 +74,7 @@ func Ended(r jsonl.Record) string {
 			s.WriteString(": " + Safe(why))
 		}
 	}
-	return s.String() + "\n" + indented("hint: ", done.Hint)
+	return s.String() + "\n" + hinted(done.Hint)
 }
 
 // Status says a record of classify.
@@ -102,9 +104,13 @@ func Status(r jsonl.Record) string {
 		s.WriteString(", still held by " + joined(res.RemainingPIDs, nobody))
 	}
 	if res.Reason != "" {
-		s.WriteString(" (" + Safe(res.Reason) + ")")
+		s.WriteString(" (" + Safe(res.Reason))
+		if res.Detail != "" {
+			s.WriteString(": " + Safe(res.Detail))
+		}
+		s.WriteString(")")
 	}
-	s.WriteString("\n" + indented("hint: ", res.Hint))
+	s.WriteString("\n" + hinted(res.Hint))
 	if res.Diagnostics != nil {
 		s.WriteString(findings(res.Diagnostics.Findings))
 	}
@@ -143,7 +149,7 @@ func findings(found []portdiag.Finding) string {
 	for _, f := range found {
 		s.WriteString(indented(Safe(string(f.Cause))+": ", f.Summary))
 		if f.Remedy != nil {
-			s.WriteString(indented("  ", strings.Join(f.Remedy.Command, " ")))
+			s.WriteString("    " + safeCommand(f.Remedy.Command) + "\n")
 		}
 	}
 	return s.String()
@@ -212,12 +218,34 @@ func indented(label, words string) string {
 	return "  " + label + Safe(words) + "\n"
 }
 
-// width bounds, in characters, what Safe lets through.
-const width = 200
+// hinted is a hint, which ends with a command and so has more room.
+func hinted(hint string) string {
+	if hint == "" {
+		return ""
+	}
+	return "  hint: " + visible(hint, commandWidth) + "\n"
+}
+
+// safeCommand is a command to paste: all of it, or nothing.
+func safeCommand(argv []string) string {
+	line := shell.Join(argv...)
+	if n := utf8.RuneCountInString(line); n > commandWidth {
+		return fmt.Sprintf("(a command of %d characters: --json has it)", n)
+	}
+	return visible(line, commandWidth)
+}
+
+// How many characters are shown: of what Safe lets through, and of a command.
+const (
+	width        = 200
+	commandWidth = 1000
+)
 
 // Safe makes characters that are not printable visible (\x1b, \u202e), and
 // shortens what is too long.
-func Safe(s string) string {
+func Safe(s string) string { return visible(s, width) }
+
+func visible(s string, width int) string {
 	var b strings.Builder
 	n := 0
 	for _, c := range s {

@@ -130,7 +130,9 @@ func fillValue(v reflect.Value, s string) {
 			return
 		}
 		for _, field := range v.Fields() {
-			fillValue(field, s)
+			if field.CanSet() { // no record has the others
+				fillValue(field, s)
+			}
 		}
 	}
 }
@@ -174,12 +176,28 @@ func TestTexts(t *testing.T) {
 		{text.Status, status + `,"status":"cleaned","killed":[4242,4243],"took_ms":12`, "TCP port 8000: cleaned, ended PID 4242, PID 4243 in 12 ms\n"},
 		{text.Status, status + `,"status":"cleaned","released":[4242]`, "TCP port 8000: cleaned, released by PID 4242\n"},
 		{
+			text.Status, status + `,"status":"partial","failed":[4242],"stopped":["unit a.service"],"reason":"outlived","detail":"unit a.service","hint":"h"`,
+			"TCP port 8000: partial, stopped unit a.service, not ended PID 4242 (outlived: unit a.service)\n  hint: h\n",
+		},
+		{
 			text.Status, status + `,"status":"partial","failed":[0],"remaining_pids":[0],"reason":"hidden","hint":"run it as root"`,
 			"TCP port 8000: partial, not ended somebody unseen, still held by somebody unseen (hidden)\n  hint: run it as root\n",
 		},
 		{
 			text.Status, status + `,"status":"stuck","reason":"taken","diagnostics":{"findings":[{"cause":"listener","summary":"node listens","remedy":{"command":["killport","8000"]}}]}`,
 			"TCP port 8000: stuck (taken)\n  listener: node listens\n    killport 8000\n",
+		},
+		{
+			text.Status, status + `,"status":"stuck","reason":"taken","diagnostics":{"findings":[{"cause":"dnat","summary":"s","remedy":{"command":["iptables","--comment","old; reboot\n"]}}]}`,
+			"TCP port 8000: stuck (taken)\n  dnat: s\n    iptables --comment $'old; reboot\\012'\n",
+		},
+		{
+			text.Ended, check + `,"pkill2":{"outcome":"would_stop","stop":["systemctl","stop","a\\x2db; x.service"],"hint":"` + strings.Repeat("h", 300) + `"}`,
+			"TCP  127.0.0.1:8000         4242 node would stop by systemctl stop 'a\\x2db; x.service'\n  hint: " + strings.Repeat("h", 300) + "\n",
+		},
+		{
+			text.Report, `"port":8000,"verdict":"free","findings":[{"cause":"dnat","summary":"s","remedy":{"command":["nft","` + strings.Repeat("x", 1000) + `"]}}]`,
+			"TCP port 8000: free\n  dnat: s\n    (a command of 1004 characters: --json has it)\n",
 		},
 		{text.Report, `"port":8000,"verdict":"free"`, "TCP port 8000: free\n"},
 		{

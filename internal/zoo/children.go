@@ -178,13 +178,18 @@ func (s *supervisor) end() {
 
 func respawn(c *call) error {
 	term := onTerm()
+	server, flag := "serve", "--warmup="+c.warmup.String()
 	args := []string{c.addr()}
-	s := supervisor{start: func() (*child, error) { return c.spawn(leashed, nil, "serve", args...) }}
+	if c.drains {
+		server, flag = "drain", "--for="+c.lasting.String()
+		args = []string{flag, c.addr()}
+	}
+	s := supervisor{start: func() (*child, error) { return c.spawn(leashed, nil, server, args...) }}
 	ch, err := s.add()
 	if err != nil {
 		return err
 	}
-	args = []string{"--warmup=" + c.warmup.String(), ch.Addr}
+	args = []string{flag, ch.Addr}
 	r := ch.ready
 	r.Supervisor = os.Getpid()
 	if err := c.announce(r); err != nil {

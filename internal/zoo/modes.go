@@ -34,7 +34,7 @@ func modes() []mode {
 		{"prefork", "n stubborn orphan-on-kill", "a master listens, 3 workers inherit the socket and are replaced when they die", prefork},
 		{"orphan", "", "a child inherits the socket, its parent prints the line and exits 0", orphan},
 		{"heirs", "stay", "one child inherits the socket, another (peer_pid) a connection that it accepted, their parent exits", heirs},
-		{"respawn", "warmup", "a supervisor, which holds nothing, starts its server again on the same port when it dies", respawn},
+		{"respawn", "warmup drains for", "a supervisor, which holds nothing, starts its server again on the same port when it dies", respawn},
 		{"client", "local-port", "has an outgoing connection to ADDR, or to a peer of its own", client},
 		{"timewait", "stay", "leaves the port in TIME_WAIT and exits 0", timeWait},
 		{"bound", "", "has bound the port without SO_REUSEADDR, and does not listen", bound},

@@ -6,6 +6,7 @@ import (
 	"cmp"
 	"context"
 	"slices"
+	"strings"
 
 	"github.com/killport/killport/pkg/jsonl"
 	"github.com/killport/killport/pkg/listeners"
@@ -67,6 +68,7 @@ type Result struct {
 	Stopped        []string         `json:"stopped,omitempty"` // what managed holders, and was stopped, in words
 	Respawned      []Respawn        `json:"respawned,omitempty"`
 	Reason         string           `json:"reason,omitempty"` // a word
+	Detail         string           `json:"detail,omitempty"` // what there is to say about it
 	Hint           string           `json:"hint,omitempty"`   // what helps
 	TookMS         int64            `json:"took_ms,omitempty"`
 	Diagnostics    *portdiag.Report `json:"diagnostics,omitempty"` // of a port that is ghost or stuck
@@ -266,8 +268,11 @@ func (c *portCase) record(ctx context.Context, all []listeners.Listener) (jsonl.
 	}
 	res := c.judge(now)
 	c.supervised(ctx, &res, now)
+	if res.Status == Free {
+		res.Hint = c.blocked()
+	}
 	if ctx.Err() != nil && !res.Status.Freed() && len(c.holders) == 0 {
-		res.Reason, res.Hint = "interrupted", "" // before anybody could be named
+		res.Reason, res.Detail, res.Hint = "interrupted", "", "" // before anybody could be named
 	}
 	if res.Status == Ghost || res.Status == Stuck {
 		report, err := portdiag.Diagnose(context.WithoutCancel(ctx), c.query)
@@ -314,7 +319,7 @@ func (c *portCase) count(res *Result, h holder, now []listeners.Listener) {
 	case o.Ghostly() && (len(now) == 0 || isGhost(now, h.Socket)):
 		insert(&res.Ghost, h.PID) // else the kernel names somebody else by now
 	}
-	if h.outcome == pkill2.Stopped && h.detail != "" && !slices.Contains(res.Stopped, h.detail) {
+	if (h.outcome == pkill2.Stopped || h.reason == pkill2.Outlived) && h.detail != "" && !slices.Contains(res.Stopped, h.detail) {
 		res.Stopped = append(res.Stopped, h.detail)
 	}
 	res.TookMS = max(res.TookMS, h.tookMS)
@@ -323,11 +328,12 @@ func (c *portCase) count(res *Result, h holder, now []listeners.Listener) {
 // explain says why the goal was not reached, and what helps.
 func (c *portCase) explain(res *Result, now []listeners.Listener) {
 	if res.Status.Freed() {
+		res.Hint = c.mayReturn()
 		return
 	}
 	for _, h := range c.holders {
 		if h.outcome.Failed() || res.Status == Ghost && h.outcome == pkill2.Ghost {
-			res.Reason, res.Hint = cmp.Or(h.reason, string(h.outcome)), h.hint
+			res.Reason, res.Detail, res.Hint = cmp.Or(h.reason, string(h.outcome)), h.detail, h.hint
 			return
 		}
 	}
@@ -340,6 +346,24 @@ func (c *portCase) explain(res *Result, now []listeners.Listener) {
 		return
 	}
 	res.Reason, res.Hint = "taken", "who has it now: "+c.command("portdiag")
+	if by := c.mayReturn(); by != "" { // who has it now, the diagnostics say
+		res.Hint = by
+	}
+	if len(res.Stopped) > 0 {
+		res.Hint = strings.Join(res.Stopped, ", ") + " was stopped, and the port was taken again; " + res.Hint
+	}
+}
+
+// blocked is the hint for a port on which nobody listens, and which cannot be
+// had all the same: one that is bound, or has a connection, or takes a
+// privilege. It is "" for one that can.
+func (c *portCase) blocked() string {
+	_, err := portdiag.Bindable(c.query)
+	switch strings.TrimPrefix(err, "WSA") {
+	case "EADDRINUSE", "EACCES":
+		return "nobody listens, and yet it cannot be had: " + c.command("portdiag")
+	}
+	return ""
 }
 
 // isGhost reports whether the socket listens now and nobody has it.

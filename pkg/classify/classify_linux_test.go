@@ -203,7 +203,7 @@ func TestOrder(t *testing.T) {
 	}, "\n")
 	got, errs := run(t, lines, listeners.Query{Proto: listeners.TCP, Port: ports[2]}, listeners.Query{Proto: listeners.TCP, Port: ports[1]})
 	want := []classify.Result{
-		{Port: ports[2], Status: classify.Free},
+		{Port: ports[2], Status: classify.Free, Hint: fmt.Sprintf("nobody listens, and yet it cannot be had: portdiag %d", ports[2])}, // as is reserved
 		{Port: ports[1], Status: classify.Cleaned, Killed: []int{4242}, TookMS: 7},
 		{Port: ports[0], Status: classify.Cleaned, Killed: []int{4243, 4244}, TookMS: 7},
 	}

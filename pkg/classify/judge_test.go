@@ -1,14 +1,17 @@
 package classify
 
 import (
+	"cmp"
 	"fmt"
 	"os"
 	"slices"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
+	gocmp "github.com/google/go-cmp/cmp"
 
+	"github.com/killport/killport/internal/shell"
 	"github.com/killport/killport/pkg/listeners"
+	"github.com/killport/killport/pkg/manager"
 	"github.com/killport/killport/pkg/pkill2"
 )
 
@@ -183,6 +186,21 @@ func TestVerdicts(t *testing.T) {
 			Result{Status: Partial, Killed: []int{a}, Failed: []int{b}, RemainingPIDs: []int{b}, Reason: "ancestor", Hint: "h"},
 		},
 		{
+			"one that cannot be stopped, and why",
+			[]holder{{Listener: at(a, 1), outcome: pkill2.Refused, reason: "managed", detail: "container web (docker): no answer", hint: "h"}},
+			[]listeners.Listener{at(a, 1)},
+			Result{Status: Partial, Failed: []int{a}, RemainingPIDs: []int{a}, Reason: "managed", Detail: "container web (docker): no answer", Hint: "h"},
+		},
+		{
+			"one that outlived its unit",
+			[]holder{{Listener: at(a, 1), outcome: pkill2.Survived, reason: pkill2.Outlived, detail: "unit a.service", hint: "h"}},
+			[]listeners.Listener{at(a, 1)},
+			Result{
+				Status: Partial, Failed: []int{a}, RemainingPIDs: []int{a}, Stopped: []string{"unit a.service"},
+				Reason: "outlived", Detail: "unit a.service", Hint: "h",
+			},
+		},
+		{
 			"a denied one and a ghost",
 			[]holder{
 				{Listener: at(a, 1), outcome: pkill2.Denied},
@@ -235,8 +253,97 @@ func TestVerdicts(t *testing.T) {
 			*list = append([]int{}, *list...) // [] rather than null
 		}
 		c := &portCase{query: at(0, 0).Query(), holders: tt.holders}
-		if diff := cmp.Diff(tt.want, c.judge(tt.now)); diff != "" {
+		if diff := gocmp.Diff(tt.want, c.judge(tt.now)); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", tt.name, diff)
+		}
+	}
+}
+
+// A hint ends with a command that can be pasted.
+func TestHintsOfSupervisors(t *testing.T) {
+	for _, tt := range []struct {
+		s    Supervisor
+		want string
+	}{
+		{Supervisor{PID: 7}, "end what starts it again: PID 7"},
+		{Supervisor{PID: 7, Name: "sh", Stop: []string{"kill", "7"}}, "end what starts it again, sh (PID 7): kill 7"},
+		{
+			Supervisor{Name: "a", Kind: manager.Unit, Restart: "always", Stop: []string{"systemctl", "stop", "my web; reboot.service"}},
+			"stop what starts it again, a (restart always): systemctl stop " + shell.Join("my web; reboot.service"),
+		},
+	} {
+		if got := tt.s.hint(); got != tt.want {
+			t.Errorf("hint of %+v = %q; want %q", tt.s, got, tt.want)
+		}
+	}
+}
+
+// What has a rule to start a holder again is awaited, whosever child it was,
+// and also where nobody could be asked for the rule.
+func TestMaySpawn(t *testing.T) {
+	parent := os.Getppid() // which is an ancestor of ours
+	if parent == 0 {
+		t.Skip("Wine: what starts the tests is no process of Windows")
+	}
+	unit := func(restart string) *manager.Manager {
+		return &manager.Manager{Kind: manager.Unit, Name: "a.service", Restart: restart}
+	}
+	reloader := &manager.Manager{Kind: manager.Supervisor, Name: "nodemon", Restart: "on-change"}
+	for _, tt := range []struct {
+		outcome pkill2.Outcome
+		ppid    int
+		by      *manager.Manager
+		want    bool
+	}{
+		{pkill2.Terminated, parent, nil, false},
+		{pkill2.Terminated, a, nil, true},
+		{pkill2.Terminated, parent, unit("always"), true},
+		{pkill2.Killed, parent, unit("on-failure"), true},
+		{pkill2.Terminated, parent, unit(""), true},
+		{pkill2.Terminated, parent, unit("no"), false},
+		{pkill2.Terminated, parent, reloader, false},
+		{pkill2.Released, a, nil, false},
+		{pkill2.Released, parent, unit("always"), true},
+		{pkill2.Released, a, reloader, false},
+		{pkill2.Stopped, parent, unit("always"), false},
+		{pkill2.Stopped, a, &manager.Manager{Kind: manager.Container, Restart: "always"}, true},
+		{pkill2.Stopped, a, nil, true},
+		{pkill2.Refused, a, unit("always"), false},
+	} {
+		h := holder{Listener: at(b, 1), outcome: tt.outcome, ppid: tt.ppid, managed: tt.by}
+		if got := h.maySpawn(); got != tt.want {
+			t.Errorf("maySpawn of one that %s, a child of %d, managed by %+v = %v; want %v", tt.outcome, tt.ppid, tt.by, got, tt.want)
+		}
+	}
+}
+
+// A free port has a hint at the rule by which it may be taken again.
+func TestMayReturn(t *testing.T) {
+	unit := &manager.Manager{Kind: manager.Unit, Name: "a.service", Restart: "always", Stop: []string{"systemctl", "stop", "a.service"}}
+	const hint = "a.service (restart always) may start it again: systemctl stop a.service"
+	gone := &manager.Manager{Kind: manager.Supervisor, Name: "runsv", PID: a, Restart: "always", Stop: []string{"kill", "7"}}
+	alive := *gone
+	alive.PID = os.Getpid()
+	for _, tt := range []struct {
+		outcome pkill2.Outcome
+		by      *manager.Manager
+		want    string
+	}{
+		{pkill2.Terminated, unit, hint},
+		{pkill2.Released, unit, hint},
+		{pkill2.Stopped, unit, ""},
+		{pkill2.Terminated, nil, ""},
+		{pkill2.Terminated, gone, ""},
+		{pkill2.Terminated, &alive, "runsv (restart always) may start it again: kill 7"},
+		{pkill2.Terminated, &manager.Manager{Kind: manager.Supervisor, Name: "nodemon", PID: os.Getpid(), Restart: "on-change"}, ""},
+	} {
+		c := &portCase{query: at(0, 0).Query(), holders: []holder{{Listener: at(b, 1), outcome: tt.outcome, managed: tt.by}}}
+		if got := c.judge(nil); got.Status != Cleaned || got.Hint != tt.want {
+			t.Errorf("one that %s, managed by %+v: %s, hint %q; want %q", tt.outcome, tt.by, got.Status, got.Hint, tt.want)
+		}
+		taken := c.judge([]listeners.Listener{at(a, 2)})
+		if want := cmp.Or(tt.want, "who has it now: portdiag 8000"); taken.Status != Stuck || taken.Reason != "taken" || taken.Hint != want {
+			t.Errorf("one that %s, managed by %+v, taken again: %s, %s, hint %q; want %q", tt.outcome, tt.by, taken.Status, taken.Reason, taken.Hint, want)
 		}
 	}
 }

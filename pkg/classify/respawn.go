@@ -7,11 +7,12 @@ import (
 	"runtime"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 
+	"github.com/killport/killport/internal/shell"
 	"github.com/killport/killport/pkg/listeners"
 	"github.com/killport/killport/pkg/manager"
+	"github.com/killport/killport/pkg/pkill2"
 	"github.com/killport/killport/pkg/process"
 )
 
@@ -22,9 +23,11 @@ import (
 const (
 	startTime  = 100 * time.Millisecond
 	slowStart  = 400 * time.Millisecond // on Windows
+	anewStart  = 250 * time.Millisecond // of a container, whose client takes a moment to end
 	ruledStart = 1500 * time.Millisecond
 	listenTime = 3 * time.Second
-	youth      = 2 * time.Second // the time of a start is in whole seconds (proc_stat(5), btime)
+	drainTime  = pkill2.DefaultGrace // for one that has released its port to end
+	youth      = 2 * time.Second     // the time of a start is in whole seconds (proc_stat(5), btime)
 )
 
 // lastLook lists who listens now on the ports of all cases. If a holder has
@@ -60,11 +63,15 @@ type watch struct {
 	ports   []*portCase  // on which it would listen
 	parents []int        // whose child it would be
 	ended   map[int]bool // which may not have been reaped
+	stopped bool         // a container was, which a client of its engine would start
+
+	drained  time.Time // until when those that drain are waited for
+	draining []holder  // after whose end a new holder may come
 }
 
 func (c *cases) watch() watch {
 	now := time.Now()
-	w := watch{until: now, newborn: now.Add(listenTime), since: now.Add(-youth), ended: map[int]bool{}}
+	w := watch{until: now, newborn: now.Add(listenTime), since: now.Add(-youth), ended: map[int]bool{}, drained: now.Add(drainTime)}
 	for _, p := range c.inOrder {
 		expected := false
 		for _, h := range p.holders {
@@ -82,20 +89,19 @@ func (c *cases) watch() watch {
 
 func (w *watch) expect(h holder, now time.Time) {
 	w.ended[h.PID] = true
-	wait := startTime
-	switch {
-	case h.restarts():
-		wait = ruledStart
-	case runtime.GOOS == "windows":
-		wait = slowStart
-	}
-	if end := now.Add(wait); end.After(w.until) {
-		w.until = end
+	if h.outcome == pkill2.Released {
+		w.draining = append(w.draining, h)
+	} else {
+		w.extend(now, h.patience())
 	}
 	if asked := now.Add(-youth - time.Duration(h.tookMS)*time.Millisecond); asked.Before(w.since) {
 		w.since = asked
 	}
-	if h.ppid > 1 || h.restarts() { // PID 1 has all orphans
+	if h.outcome == pkill2.Stopped { // its parent is the engine, which starts others too
+		w.stopped = true
+		return
+	}
+	if h.ppid > 1 || h.mayRestart() { // PID 1 has all orphans
 		w.parents = append(w.parents, h.ppid)
 	}
 	if by := h.supervisor(); by > 1 && by != h.ppid {
@@ -103,12 +109,71 @@ func (w *watch) expect(h holder, now time.Time) {
 	}
 }
 
-func (w watch) goesOn() bool {
+// extend has the port watched for so long from now on.
+func (w *watch) extend(now time.Time, wait time.Duration) {
+	if end := now.Add(wait); end.After(w.until) {
+		w.until, w.newborn = end, now.Add(listenTime)
+	}
+}
+
+// patience is how long what starts the holder again may take to begin.
+func (h holder) patience() time.Duration {
+	switch {
+	case h.outcome == pkill2.Stopped: // no rule starts it again then
+		return anewStart
+	case h.mayRestart():
+		return ruledStart
+	case runtime.GOOS == "windows":
+		return slowStart
+	}
+	return startTime
+}
+
+// drains reports whether some are still to end, in their time. Whose end has
+// come may be started again.
+func (w *watch) drains(now time.Time) bool {
+	w.draining = slices.DeleteFunc(w.draining, func(h holder) bool {
+		if lives(h.PID, h.Birth) {
+			return false
+		}
+		w.extend(now, h.patience())
+		return true
+	})
+	return len(w.draining) > 0 && now.Before(w.drained)
+}
+
+func (w *watch) goesOn() bool {
 	now := time.Now()
-	return now.Before(w.until) || now.Before(w.newborn) && slices.ContainsFunc(w.parents, func(pid int) bool {
+	return w.drains(now) || now.Before(w.until) || now.Before(w.newborn) && (w.hasChild() || w.hasClient())
+}
+
+// hasChild reports whether a process has been born that may be the new holder.
+func (w *watch) hasChild() bool {
+	return slices.ContainsFunc(w.parents, func(pid int) bool {
 		born, _ := process.Kin(pid, w.since)
 		return slices.ContainsFunc(born, func(pid int) bool { return !w.ended[pid] })
 	})
+}
+
+// hasClient reports whether somebody has begun to start a container.
+func (w *watch) hasClient() bool {
+	if !w.stopped {
+		return false
+	}
+	pids, _ := process.All()
+	return slices.ContainsFunc(pids, func(pid int) bool {
+		info := inspect(pid)
+		return !info.Started.Before(w.since) && slices.Contains(clients, info.Program()) && slices.ContainsFunc(info.Argv, startsContainer)
+	})
+}
+
+// clients are the commands of engines.
+var clients = []string{"docker", "docker-compose", "podman", "nerdctl"}
+
+// startsContainer reports whether a word of a client starts a container: docker
+// run, docker compose up.
+func startsContainer(word string) bool {
+	return slices.Contains([]string{"run", "start", "restart", "up"}, word)
 }
 
 // allTaken reports whether each port that is watched is listened on.
@@ -116,10 +181,16 @@ func (w watch) allTaken(now []listeners.Listener) bool {
 	return !slices.ContainsFunc(w.ports, func(p *portCase) bool { return !slices.ContainsFunc(now, p.query.Asks) })
 }
 
-// maySpawn reports whether a holder has ended that had another parent than the
-// shell, or whatever, that runs us.
+// maySpawn reports whether a holder has ended, or is about to, that something
+// may start again: what has a rule to do so; who starts containers; or its
+// parent, if that is not the shell, or whatever, that runs us.
 func (h holder) maySpawn() bool {
-	if !h.outcome.Ended() {
+	switch {
+	case h.outcome == pkill2.Released, h.outcome.Ended() && h.mayRestart():
+		return h.mayRestart()
+	case h.outcome == pkill2.Stopped:
+		return h.managed == nil || h.managed.Kind == manager.Container // nil: it was hidden from pidcheck
+	case !h.outcome.Ended():
 		return false
 	}
 	ours, err := process.IsAncestor(h.ppid)
@@ -128,6 +199,17 @@ func (h holder) maySpawn() bool {
 
 // restarts reports whether what manages it has a rule to start it again.
 func (h holder) restarts() bool { return h.managed != nil && h.managed.Restarts() }
+
+// mayRestart reports whether it has one, or may have one that nobody could be
+// asked for.
+func (h holder) mayRestart() bool {
+	return h.restarts() || h.managed != nil && h.managed.Indirect() && h.managed.Restart == ""
+}
+
+// hasEnded reports whether it has, by our doing.
+func (h holder) hasEnded() bool {
+	return h.outcome.Ended() || h.outcome == pkill2.Released && !lives(h.PID, h.Birth)
+}
 
 // supervisor is the PID of the process that is known to start it again; 0: none.
 func (h holder) supervisor() int {
@@ -158,7 +240,7 @@ func (c *portCase) respawned(now []listeners.Listener) []Respawn {
 func (c *portCase) startedBy(pid int) int {
 	parents, supervisors := map[int]bool{}, map[int]bool{}
 	for _, h := range c.holders {
-		if h.outcome.Ended() {
+		if h.hasEnded() {
 			parents[h.ppid] = true
 			supervisors[h.supervisor()] = true
 		}
@@ -233,7 +315,7 @@ func lives(pid int, birth process.Birth) bool {
 	}
 	defer p.Close()
 	now, err := p.Birth()
-	return err == nil && now == birth
+	return err == nil && now == birth && !p.Exited()
 }
 
 // inspect returns the zero Info for a process that is gone or hidden.
@@ -247,6 +329,23 @@ func inspect(pid int) process.Info {
 	return info
 }
 
+// mayReturn is the hint for a port that is free: by whom, and by which rule, one
+// that has ended is started again. It is "" if there is nobody.
+func (c *portCase) mayReturn() string {
+	for _, h := range c.holders {
+		m := h.managed
+		if !h.outcome.Ended() && h.outcome != pkill2.Released || !h.restarts() || m.Kind == manager.Supervisor && inspect(m.PID).PID == 0 {
+			continue
+		}
+		s := Supervisor{PID: m.PID, Name: m.Name, Restart: m.Restart}.String() + " may start it again"
+		if len(m.Stop) > 0 {
+			s += ": " + shell.Join(m.Stop...)
+		}
+		return s
+	}
+	return ""
+}
+
 // hint is the sentence that helps against it.
 func (s Supervisor) hint() string {
 	verb := "end"
@@ -256,7 +355,7 @@ func (s Supervisor) hint() string {
 	if len(s.Stop) == 0 {
 		return fmt.Sprintf("%s what starts it again: %s", verb, s)
 	}
-	return fmt.Sprintf("%s what starts it again, %s: %s", verb, s, strings.Join(s.Stop, " "))
+	return fmt.Sprintf("%s what starts it again, %s: %s", verb, s, shell.Join(s.Stop...))
 }
 
 func (s Supervisor) String() string {
@@ -271,5 +370,5 @@ func (s Supervisor) String() string {
 
 // command is how a command is asked about the port.
 func (c *portCase) command(name string) string {
-	return name + " " + strings.Join(c.query.Args(), " ")
+	return shell.Join(append([]string{name}, c.query.Args()...)...)
 }

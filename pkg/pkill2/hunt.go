@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -503,7 +502,7 @@ func (h *hunt) closeGhost(ctx context.Context, t *target) {
 	default:
 		err = cmp.Or(errors.Join(err, lookErr), errStays)
 		t.settle(Ghost, notClosable, err.Error())
-		t.result.Hint = unclosable(err) + "; end who may have it: portdiag " + strings.Join(t.holder.Query().Args(), " ")
+		t.result.Hint = unclosable(err) + "; end who may have it: " + t.command("portdiag")
 	}
 }
 

@@ -142,6 +142,10 @@ func (o Outcome) Ghostly() bool {
 	return o == Ghost || o == Closed || o == Gone || o == Reused
 }
 
+// Outlived is the reason of a holder that survived the stop of what manages it,
+// which detail names.
+const Outlived = "outlived"
+
 // Result is the value of the member.
 type Result struct {
 	Outcome Outcome  `json:"outcome"`

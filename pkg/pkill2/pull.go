@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/killport/killport/internal/shell"
 	"github.com/killport/killport/pkg/manager"
 	"github.com/killport/killport/pkg/pidcheck"
 	"github.com/killport/killport/pkg/process"
@@ -60,16 +61,15 @@ const managed = "managed"
 
 // otherwise is the hint for a manager that we cannot get to stop.
 func (t *target) otherwise(m *manager.Manager) string {
-	port := strings.Join(t.holder.Query().Args(), " ")
 	switch {
 	case os.Geteuid() > 0 && !m.Spared():
-		return "run it as root: sudo killport " + port
+		return "run it as root: " + t.command("sudo", "killport")
 	case len(m.Stop) > 0:
-		return "stop what manages it: " + strings.Join(m.Stop, " ")
+		return "stop what manages it: " + shell.Join(m.Stop...)
 	case pidcheck.IsFront(m):
-		return "look what manages it: portdiag " + port + "; --override ends it all the same"
+		return "--override ends it all the same, or look what manages it: " + t.command("portdiag")
 	}
-	return "look what manages it: portdiag " + port
+	return "look what manages it: " + t.command("portdiag")
 }
 
 // pullAll uses the levers of the targets that have one, each once. Sockets of
@@ -137,7 +137,7 @@ func (t *target) pulled(live table) {
 		t.settle(Refused, managed, t.managed.String()+": "+errorLine(err))
 		t.result.Hint = t.otherwise(t.managed)
 	case time.Since(t.pull.ended) > lingerWait:
-		t.settle(Survived, managed, t.managed.String()+" has stopped, and it has not")
+		t.settle(Survived, Outlived, t.managed.String())
 	default:
 		return
 	}
@@ -149,7 +149,7 @@ func (t *target) pulled(live table) {
 func (t *target) cutShort() {
 	t.settle(Interrupted, "", t.managed.String())
 	if t.pull != nil {
-		t.result.Hint = t.managed.String() + " was asked to stop, and may still do so: portdiag " + strings.Join(t.holder.Query().Args(), " ")
+		t.result.Hint = t.managed.String() + " was asked to stop, and may still do so: " + t.command("portdiag")
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/killport/killport/internal/shell"
 	"github.com/killport/killport/pkg/listeners"
 	"github.com/killport/killport/pkg/manager"
 	"github.com/killport/killport/pkg/pidcheck"
@@ -92,7 +93,7 @@ func (t *target) unseen(ctx context.Context, opts Options) {
 		t.managed = unit
 	default:
 		t.settle(Hidden, "", unit.String())
-		t.result.Hint = "stop what listens: sudo " + strings.Join(unit.Stop, " ")
+		t.result.Hint = "stop what listens: sudo " + shell.Join(unit.Stop...)
 		return
 	}
 	if t.managed == nil {
@@ -241,54 +242,65 @@ func (t *target) hasAny(live table) bool {
 
 // hint is the sentence that goes with a settled outcome.
 func hint(t *target) string {
-	port := strings.Join(t.holder.Query().Args(), " ")
 	switch t.result.Outcome {
 	case Hidden:
-		return listeners.Unhide("killport " + port)
+		return listeners.Unhide(t.command("killport"))
 	case Denied:
-		return "run it as " + process.Superuser() + ": " + strings.Join(process.Elevated("killport", port), " ")
+		return "run it as " + process.Superuser() + ": " + t.command(process.Elevated("killport")...)
 	case Protected:
 		if process.Protection(t.result.Reason).Overridable() {
 			return "--override ends it all the same"
 		}
 	case Ghost:
-		return ghostHint(t.holder)
+		return t.ghostHint()
 	case Refused:
-		return "look again: killport " + port
+		return "look again: " + t.command("killport")
 	case Survived:
-		return obstacle(t.result, port)
+		return t.obstacle()
 	}
 	return ""
 }
 
-// obstacle is the hint for a process that was killed and is still there.
-func obstacle(r Result, port string) string {
-	switch r.Reason {
+// obstacle is the hint for a process that was killed, or stopped, and is still
+// there.
+func (t *target) obstacle() string {
+	switch r := t.result; r.Reason {
 	case "frozen":
 		if strings.HasPrefix(r.Detail, "/") {
-			return "it ends once it is thawed: echo THAWED > " + r.Detail + "/freezer.state"
+			return "it ends once it is thawed: echo THAWED > " + shell.Join(r.Detail+"/freezer.state")
 		}
 		return "it ends once its cgroup is thawed"
 	case "traced":
 		return "its tracer has to let go of it, or to end: PID " + r.Detail
 	case "uninterruptible":
 		return "it waits in the kernel, in " + r.Detail + ", and ends when that does"
+	case managed: // and was slow
+		return "it may still stop: " + t.command("portdiag")
+	case Outlived:
+		if protected, err := process.Protect(t.pin, t.info); err == nil && protected == "" {
+			return "end what it has left: " + t.command("killport", "--via", "process")
+		}
+		return "look who has it now: " + t.command("portdiag")
 	case "exiting":
-		return "the kernel is taking it down: look again: portdiag " + port
+		return "the kernel is taking it down: look again: " + t.command("portdiag")
 	}
 	return ""
 }
 
-func ghostHint(l listeners.Listener) string {
-	port := strings.Join(l.Query().Args(), " ")
-	look := "look who may have it: portdiag " + port
+func (t *target) ghostHint() string {
+	look := "look who may have it: " + t.command("portdiag")
 	switch {
-	case len(l.Heirs) > 0:
-		return "end what inherited it: killport --heirs " + port
+	case len(t.holder.Heirs) > 0:
+		return "end what inherited it: " + t.command("killport", "--heirs")
 	case runtime.GOOS == "windows":
-		return "look as administrator who inherited it: portdiag " + port
-	case l.Proto == listeners.UDP: // the kernel leaves those bound that it is told to close
+		return "look as administrator who inherited it: " + t.command("portdiag")
+	case t.holder.Proto == listeners.UDP: // the kernel leaves those bound that it is told to close
 		return look
 	}
-	return strings.Join(process.Elevated("killport", "--close-ghosts", port), " ") + ", or " + look
+	return t.command(process.Elevated("killport", "--close-ghosts")...) + ", or " + look
+}
+
+// command is how a command is asked about the port, for a person to paste.
+func (t *target) command(argv ...string) string {
+	return shell.Join(append(argv, t.holder.Query().Args()...)...)
 }

@@ -67,12 +67,12 @@ var Causes = []About{
 	},
 	{
 		CauseBound, "Nobody listens, and bind says EADDRINUSE (Windows: WSAEADDRINUSE).", "A process has bound the port and does not listen, or not yet.",
-		"End that process, which is named: `kill PID`; on Windows `taskkill -F -PID PID`.",
+		"End that process, which is named: `kill PID`; on Windows `taskkill -F -PID PID`. If a container or a service has it, stop that.",
 	},
 	{
 		CauseConnection, "Nobody listens, and bind says EADDRINUSE (Windows: WSAEADDRINUSE).",
 		"A connection has the port as its local one: a client that got it from the ephemeral range, or what is left of a server.",
-		"End the processes that are named: `kill PID`; on Windows `taskkill -F -PID PID`. What nobody has any more ends by itself. Choose a port outside of `net.ipv4.ip_local_port_range`.",
+		"End the processes that are named: `kill PID`; on Windows `taskkill -F -PID PID`. If a container or a service has them, stop that. What nobody has any more ends by itself. Choose a port outside of `net.ipv4.ip_local_port_range`.",
 	},
 	{
 		CauseEphemeral, "A connection or a bound socket has the port, and the port is one of those that the kernel gives to clients.",
@@ -91,6 +91,11 @@ var Causes = []About{
 	{
 		CausePrivileged, "bind says EACCES.", "Ports below `net.ipv4.ip_unprivileged_port_start` take a privilege.",
 		"Choose a higher port, or lower the start: `sudo sysctl net.ipv4.ip_unprivileged_port_start=PORT`.",
+	},
+	{
+		CauseAbsent, "bind says EADDRNOTAVAIL.",
+		"No interface has the address that was asked about: it is another host's, or of a network that is down, or the system is still checking that nobody else has it (IPv6).",
+		"There is no command: listen on an address of this host, which `ip address` lists (`ipconfig` on Windows), or on all of them.",
 	},
 	{
 		CauseDNAT, "The port can be had, and connections to it go elsewhere; or it answers, and nobody listens.",

@@ -44,7 +44,7 @@ func (r *Report) nobodys(ctx context.Context, q listeners.Query) Finding {
 			return endpointFinding(found[0])
 		}
 	}
-	return ghost(q)
+	return ghost(ctx, q)
 }
 
 // kernelThreads are the names of those that run.

@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/killport/killport/internal/shell"
 	"github.com/killport/killport/pkg/manager"
 	"github.com/killport/killport/pkg/process"
 )
@@ -115,7 +116,7 @@ func (l Listener) forward() (Finding, bool) {
 	title := strings.Join(l.Check.Argv, " ")
 	switch {
 	case l.Check.Name == "ssh":
-		f.Summary = fmt.Sprintf("ssh (PID %d) forwards it to the other side: %s", l.PID, title)
+		f.Summary = fmt.Sprintf("ssh (PID %d) forwards it to the other side: %s", l.PID, shell.Join(l.Check.Argv...))
 	case strings.HasPrefix(l.Check.Name, "sshd") && strings.HasPrefix(title, "sshd") && !strings.Contains(title, "[listener]") && strings.Contains(title, ": "):
 		f.Summary = fmt.Sprintf("a session of sshd (PID %d) forwards it from the other side: %s", l.PID, title)
 	default:

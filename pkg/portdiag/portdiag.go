@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/killport/killport/internal/shell"
 	"github.com/killport/killport/pkg/jsonl"
 	"github.com/killport/killport/pkg/listeners"
 	"github.com/killport/killport/pkg/manager"
@@ -78,6 +79,7 @@ const (
 	CauseHTTP       Cause = "http_service"      // http.sys listens: the kernel, on behalf of programs
 	CauseExcluded   Cause = "excluded_range"    // Windows keeps the port from everybody
 	CausePrivileged Cause = "privileged_port"   // ports this low take a privilege
+	CauseAbsent     Cause = "absent_address"    // the address is none of this host
 )
 
 // Severity says whether a finding stands in the way.
@@ -137,6 +139,11 @@ func Source(queries ...listeners.Query) jsonl.Source {
 	}
 }
 
+// Bindable makes one bind of the port, without listen, and gives it up; on
+// Windows one for each family. It returns the name of the error: EADDRINUSE.
+// Who waits for a port must not ask again and again.
+func Bindable(q listeners.Query) (ok bool, name string) { return bindable(q) }
+
 // Diagnose explains one port.
 func Diagnose(ctx context.Context, q listeners.Query) (Report, error) {
 	r := Report{Port: q.Port, Listeners: []Listener{}, Findings: []Finding{}}
@@ -157,10 +164,26 @@ func Diagnose(ctx context.Context, q listeners.Query) (Report, error) {
 	}
 	r.Bindable, r.BindError = bindable(q)
 	r.Verdict = r.judge()
+	if f, ok := absent(q, r.BindError); ok {
+		r.Findings = append(r.Findings, f)
+	}
 	for _, l := range r.Listeners {
 		r.Findings = append(r.Findings, l.findings()...)
 	}
 	return r, r.explain(ctx, q)
+}
+
+// absent: nobody can listen on an address that no interface has, and no command
+// makes it the right one.
+func absent(q listeners.Query, bindError string) (Finding, bool) {
+	if strings.TrimPrefix(bindError, "WSA") != "EADDRNOTAVAIL" || !q.Addr.IsValid() {
+		return Finding{}, false
+	}
+	return Finding{
+		Cause: CauseAbsent, Severity: Error,
+		Evidence: map[string]any{"addr": q.Addr.String()},
+		Summary:  fmt.Sprintf("no interface has the address %s, or not yet: nobody can listen on it", q.Addr),
+	}, true
 }
 
 func (r Report) judge() Verdict {
@@ -221,18 +244,24 @@ func (l Listener) hidden(evidence map[string]any) Finding {
 		Remedy:  lookAsRoot(l.Query()),
 	}
 	if f.Remedy == nil {
-		f.Summary += "; " + listeners.Unhide("portdiag "+strings.Join(l.Query().Args(), " "))
+		f.Summary += "; " + listeners.Unhide(shell.Join(append([]string{"portdiag"}, l.Query().Args()...)...))
 	}
 	return f
 }
 
-// remedy is how killport is asked to end the holder.
+// remedy is how killport is asked to end the holder; nil if it would refuse.
+// What manages the holder may have a remedy of its own.
 func (l Listener) remedy() *Remedy {
 	command := append([]string{"killport"}, l.Query().Args()...)
+	m := l.Check.ManagedBy
 	switch {
 	case l.halts():
 	case l.Check.Overridable():
 		command = slices.Insert(command, 1, "--override")
+	case m != nil && m.Indirect() && os.Geteuid() > 0: // root may be able to stop it
+		return asRoot(append([]string{"portdiag"}, l.Query().Args()...)...)
+	case m != nil && m.Indirect():
+		return nil
 	case l.Check.Protected != "":
 		return nil
 	}

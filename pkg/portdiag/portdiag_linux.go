@@ -19,6 +19,7 @@ import (
 
 	"github.com/killport/killport/internal/inetdiag"
 	"github.com/killport/killport/pkg/listeners"
+	"github.com/killport/killport/pkg/manager"
 	"github.com/killport/killport/pkg/process"
 )
 
@@ -133,7 +134,7 @@ func boundFinding(ctx context.Context, q listeners.Query, s inetdiag.Socket, sev
 		Cause: CauseBound, Severity: severity,
 		Evidence: map[string]any{"addr": s.Local.String(), "uid": s.UID, "inode": s.Inode, "pids": pids},
 		Summary:  fmt.Sprintf("%s is bound, and nobody listens on it: %s", s.Local, people(pids)),
-		Remedy:   endOrLook(q, pids),
+		Remedy:   endOrLook(ctx, q, pids),
 	}
 }
 
@@ -147,7 +148,7 @@ func connectionFinding(ctx context.Context, q listeners.Query, open []inetdiag.S
 		Cause: CauseConnection, Severity: severity,
 		Evidence: map[string]any{"count": len(open), "remotes": remotes, "pids": pids},
 		Summary:  fmt.Sprintf("%s as local port: %s", count(len(open), "connection has it", "connections have it"), people(pids)),
-		Remedy:   endOrLook(q, pids),
+		Remedy:   endOrLook(ctx, q, pids),
 	}
 }
 
@@ -233,18 +234,27 @@ func name(pid int) string {
 
 // endOrLook is the remedy for holders of sockets that do not listen, of whom
 // some may be hidden.
-func endOrLook(q listeners.Query, pids []int) *Remedy {
+func endOrLook(ctx context.Context, q listeners.Query, pids []int) *Remedy {
 	if len(pids) == 0 && !process.MayTraceAll() {
 		return lookAsRoot(q)
 	}
-	return end(pids)
+	return end(ctx, q, pids)
 }
 
-// end is the remedy for what processes hold and killport does not end; nil if
-// there is one among them that killport would not touch.
-func end(pids []int) *Remedy {
+// end is the remedy for what processes hold and killport does not end: to end
+// them all, or to stop the one thing that manages them all. It is nil if there
+// is one among them that killport would not touch.
+func end(ctx context.Context, q listeners.Query, pids []int) *Remedy {
+	if len(pids) == 0 {
+		return nil
+	}
 	command, needsAdmin := []string{"kill"}, false
+	var stops []*Remedy
 	for _, pid := range pids {
+		if m := indirect(ctx, q, pid); m != nil {
+			stops = append(stops, stop(m, pid))
+			continue
+		}
 		if !endable(pid) {
 			return nil
 		}
@@ -252,12 +262,50 @@ func end(pids []int) *Remedy {
 		needsAdmin = needsAdmin || errors.Is(mayEnd(pid), process.ErrDenied)
 	}
 	switch {
-	case len(pids) == 0:
-		return nil
+	case len(stops) > 0:
+		return same(stops, len(pids))
 	case needsAdmin:
 		return asRoot(command...)
 	}
 	return &Remedy{Command: command}
+}
+
+// same is the remedy that n processes have in common; nil if they have none.
+func same(remedies []*Remedy, n int) *Remedy {
+	first := remedies[0]
+	if len(remedies) < n || slices.ContainsFunc(remedies, func(r *Remedy) bool {
+		return r == nil || !slices.Equal(r.Command, first.Command)
+	}) {
+		return nil
+	}
+	return first
+}
+
+// indirect is what manages a process that it would be wrong to signal.
+func indirect(ctx context.Context, q listeners.Query, pid int) *manager.Manager {
+	p, err := process.Open(pid)
+	if err != nil {
+		return nil
+	}
+	defer p.Close()
+	info, err := p.Inspect()
+	if err != nil {
+		return nil
+	}
+	m := manager.Of(ctx, p, info, listeners.Listener{Proto: q.Proto, LocalAddr: "0.0.0.0", LocalPort: q.Port, PID: pid})
+	if m == nil || !m.Indirect() {
+		return nil
+	}
+	return m
+}
+
+// stop is the remedy for what m manages. A unit that killport does not stop is
+// not stopped for a socket that does not even listen.
+func stop(m *manager.Manager, pid int) *Remedy {
+	if m.Kind != manager.Container && !m.Halts() {
+		return nil
+	}
+	return managedFinding(m, pid).Remedy
 }
 
 func endable(pid int) bool {
@@ -297,7 +345,7 @@ func privileged(q listeners.Query, bindError string) (Finding, bool) {
 // If that cannot be told, the kernel can be asked to close it: it does not do
 // that to a UDP socket (udp_abort leaves it bound), and nobody should ask who
 // cannot see all that may have it.
-func ghost(q listeners.Query) Finding {
+func ghost(ctx context.Context, q listeners.Query) Finding {
 	var by suspects
 	pids, _ := process.All()
 	slices.Sort(pids)
@@ -317,7 +365,7 @@ func ghost(q listeners.Query) Finding {
 		f.Summary += "; wait for " + people(by.exiting) + ", which closes what it had"
 	}
 	if len(alive) == 1 && len(by.exiting) == 0 {
-		f.Remedy = end(alive)
+		f.Remedy = end(ctx, q, alive)
 	}
 	if f.Remedy == nil && q.Proto == listeners.TCP && process.Outermost() {
 		f.Remedy = asRoot(append([]string{"killport", "--close-ghosts"}, q.Args()...)...)

@@ -41,7 +41,7 @@ func TestEnd(t *testing.T) {
 		{[]int{1}, nil},
 	} {
 		var got []string
-		if r := end(test.pids); r != nil {
+		if r := end(t.Context(), listeners.Query{Proto: listeners.TCP, Port: 8000}, test.pids); r != nil {
 			got = r.Command
 		}
 		if !slices.Equal(got, test.want) {
@@ -70,7 +70,7 @@ func TestGhostRemedy(t *testing.T) {
 			want = nil
 		}
 		var got []string
-		f := ghost(listeners.Query{Proto: proto, Port: 8000})
+		f := ghost(t.Context(), listeners.Query{Proto: proto, Port: 8000})
 		if f.Remedy != nil {
 			got = f.Remedy.Command
 		}
