@@ -173,7 +173,15 @@ func TestSystemd(t *testing.T) {
 			if got := startedBy(); !slices.Equal(got, []string{by}) {
 				t.Errorf("started by %q; want %s", got, by)
 			}
-			r.run("systemctl", "stop", by)
+			res := r.killport(nil, port)
+			_, command, _ := strings.Cut(res.port.Hint, by+" may start it again: ")
+			if want := "systemctl stop " + by + " " + unit; command != want || res.port.Status != "stuck" {
+				t.Fatalf("%s, %q; want that it was started again, and %q", res.port.Status, res.port.Hint, want)
+			}
+			r.run("sh", "-c", command) // does what it says
+			if r.listens(map[string]int{"timed.service": 18125, "upheld.service": 18126}[unit]) {
+				t.Errorf("%q does not free the port", command)
+			}
 		})
 	}
 	on("a machine", "systemd-nspawn@web.service", 18127, func(t *testing.T, r *rig, port string) {

@@ -7,6 +7,7 @@ import (
 	"runtime"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/killport/killport/internal/shell"
@@ -119,9 +120,9 @@ func (w *watch) extend(now time.Time, wait time.Duration) {
 // patience is how long what starts the holder again may take to begin.
 func (h holder) patience() time.Duration {
 	switch {
-	case h.outcome == pkill2.Stopped: // no rule starts it again then
+	case h.outcome == pkill2.Stopped && !h.isTriggered(): // no rule starts it again then
 		return anewStart
-	case h.mayRestart():
+	case h.mayRestart(), h.isTriggered():
 		return ruledStart
 	case runtime.GOOS == "windows":
 		return slowStart
@@ -189,7 +190,7 @@ func (h holder) maySpawn() bool {
 	case h.outcome == pkill2.Released, h.outcome.Ended() && h.mayRestart():
 		return h.mayRestart()
 	case h.outcome == pkill2.Stopped:
-		return h.managed == nil || h.managed.Kind == manager.Container // nil: it was hidden from pidcheck
+		return h.managed == nil || h.managed.Kind == manager.Container || h.isTriggered() // nil: it was hidden from pidcheck
 	case !h.outcome.Ended():
 		return false
 	}
@@ -205,6 +206,10 @@ func (h holder) restarts() bool { return h.managed != nil && h.managed.Restarts(
 func (h holder) mayRestart() bool {
 	return h.restarts() || h.managed != nil && h.managed.Indirect() && h.managed.Restart == ""
 }
+
+// isTriggered reports whether other units start what manages it again, though
+// it was stopped.
+func (h holder) isTriggered() bool { return h.managed != nil && len(h.managed.StartedBy) > 0 }
 
 // hasEnded reports whether it has, by our doing.
 func (h holder) hasEnded() bool {
@@ -334,6 +339,9 @@ func inspect(pid int) process.Info {
 func (c *portCase) mayReturn() string {
 	for _, h := range c.holders {
 		m := h.managed
+		if h.outcome == pkill2.Stopped && h.isTriggered() {
+			return strings.Join(m.StartedBy, ", ") + " may start it again: " + shell.Join(m.ForGood()...)
+		}
 		if !h.outcome.Ended() && h.outcome != pkill2.Released || !h.restarts() || m.Kind == manager.Supervisor && inspect(m.PID).PID == 0 {
 			continue
 		}

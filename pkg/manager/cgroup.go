@@ -1,6 +1,7 @@
 package manager
 
 import (
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -173,12 +174,11 @@ func parseMachine(above, part string) (engine, name string, ok bool) {
 	return nspawn, name, true
 }
 
-// isName reports whether a name may stand in a command: a cgroup, and a label,
-// can have any. Machines have names like hosts (machined), and so has the rest.
-func isName(s string) bool {
-	const letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
-	return s != "" && strings.Contains(letters, s[:1]) && strings.Trim(s, letters+"-_.") == ""
-}
+// isName reports whether a name may stand in a command. A cgroup, a label and
+// the environment of a holder can have any: a flag, or what a shell would run.
+func isName(s string) bool { return harmless.MatchString(s) }
+
+var harmless = regexp.MustCompile(`^[A-Za-z0-9_.:@][A-Za-z0-9_.:@-]*$`)
 
 // unescape reads part of the name of a unit: \x2d is a dash (systemd.unit(5)).
 func unescape(s string) string {

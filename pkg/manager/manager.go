@@ -101,12 +101,13 @@ func (m *Manager) Indirect() bool { return m.Kind != Supervisor }
 // Halts reports whether Halt can be tried.
 func (m *Manager) Halts() bool { return m.lever != nil }
 
-// ForGood is the command that stops it, and what would start it again after that.
+// ForGood is the command that stops it, and before it what would start it again:
+// systemctl asks for one after the other.
 func (m *Manager) ForGood() []string {
 	if len(m.Stop) == 0 {
 		return nil
 	}
-	return slices.Concat(m.Stop, m.StartedBy)
+	return slices.Insert(slices.Clone(m.Stop), len(m.Stop)-1, m.StartedBy...)
 }
 
 // Spared reports whether it is not Halt's to stop, whoever runs it: root would

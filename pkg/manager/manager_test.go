@@ -331,7 +331,7 @@ func TestForGood(t *testing.T) {
 		want string
 	}{
 		{Manager{Stop: stop}, "systemctl stop web.service"},
-		{Manager{Stop: stop, StartedBy: []string{"web.timer", "all.target"}}, "systemctl stop web.service web.timer all.target"},
+		{Manager{Stop: stop, StartedBy: []string{"web.timer", "all.target"}}, "systemctl stop web.timer all.target web.service"},
 		{Manager{StartedBy: []string{"web.timer"}}, ""},
 	} {
 		if got := strings.Join(test.m.ForGood(), " "); got != test.want {

@@ -2,7 +2,6 @@ package manager
 
 import (
 	"path"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -98,17 +97,12 @@ var launchers = map[string]launcher{
 	"npx":       {values: "-p --package", code: "-c --call"},
 }
 
-// harmless are names that may stand in a command. They come from the
-// environment of the holder, whose user can write anything into it: a flag, or
-// what a shell would run.
-var harmless = regexp.MustCompile(`^[A-Za-z0-9_.:@][A-Za-z0-9_.:@-]*$`)
-
 func supervisorctl(env func(string) string) []string {
 	name := env("SUPERVISOR_PROCESS_NAME")
 	if group := env("SUPERVISOR_GROUP_NAME"); name != "" && group != "" && group != name {
 		name = group + ":" + name
 	}
-	if !harmless.MatchString(name) || name == "all" {
+	if !isName(name) || name == "all" {
 		return nil
 	}
 	return []string{"supervisorctl", "stop", name}
@@ -116,7 +110,7 @@ func supervisorctl(env func(string) string) []string {
 
 func pm2ctl(env func(string) string) []string {
 	for _, key := range []string{"name", "pm_id"} {
-		if v := env(key); harmless.MatchString(v) && v != "all" {
+		if v := env(key); isName(v) && v != "all" {
 			return []string{"pm2", "stop", v}
 		}
 	}

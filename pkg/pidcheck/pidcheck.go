@@ -62,8 +62,11 @@ func (r Result) Overridable() bool {
 
 // IsFront reports whether a holder with that manager is a front: a program that
 // listens on behalf of a container, and is none of its processes, while nobody
-// can say which container it is. (One that a process is in has an ID.)
-func IsFront(m *manager.Manager) bool { return m.Kind == manager.Container && m.ID == "" }
+// can say which container it is. (One that a process is in has an ID, or a name
+// by which it is stopped.)
+func IsFront(m *manager.Manager) bool {
+	return m.Kind == manager.Container && m.ID == "" && len(m.Stop) == 0
+}
 
 // Stage appends the member to each record, as they come.
 func Stage() jsonl.Stage {
