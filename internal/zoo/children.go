@@ -51,6 +51,7 @@ func (c *call) spawnPrepared(t tie, prepare func(*exec.Cmd), mode string, args .
 	ch := &child{done: make(chan struct{})}
 	ch.cmd = exec.Command(exe, mode, "--life="+c.left().String(), "--leash="+strconv.FormatBool(t == leashed || c.leash))
 	ch.cmd.Args = append(ch.cmd.Args, args...)
+	ch.cmd.Args[0] = "zoo" // also below one that was started by another name, as a supervisor
 	ch.cmd.Stdout, ch.cmd.Stderr = w, w
 	prepare(ch.cmd)
 	err = ch.start(t, c.leash)
