@@ -31,7 +31,7 @@ var Causes = []About{
 	},
 	{
 		CauseGhost, "A socket listens that no process has open; on Windows, one of a process that has ended.",
-		"Linux: it is in flight in a Unix socket (SCM_RIGHTS), registered with an io_uring, of a process that takes long to exit, or of one in an outer PID namespace. " +
+		"Linux: it is in flight in a Unix socket (SCM_RIGHTS), registered with an io_uring, of a process that takes long to exit, or of one in an outer PID namespace; or it is the kernel's own, for NFS or iSCSI. " +
 			"Windows: the process that bound it has ended, and a child has inherited its handle; the table goes on naming the one that ended.",
 		"Linux: end the candidate that is named: `kill PID`. If it is not one alone, have the kernel close the socket: `sudo killport --close-ghosts PORT`. " +
 			"That is for TCP, and not from inside a PID namespace, where a ghost may be a server that runs well outside of it. " +

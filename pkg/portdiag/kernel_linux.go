@@ -23,7 +23,8 @@ var kernelServices = map[uint16]struct{ thread, what, unit string }{
 
 // nobodys explains a socket that no process has: by the kernel, or as a ghost.
 func (r *Report) nobodys(ctx context.Context, q listeners.Query) Finding {
-	if f, ok := serviceFinding(q.Port, kernelThreads()); ok {
+	threads := kernelThreads()
+	if f, ok := serviceFinding(q.Port, threads); ok {
 		return f
 	}
 	switch q.Proto {
@@ -44,7 +45,7 @@ func (r *Report) nobodys(ctx context.Context, q listeners.Query) Finding {
 			return endpointFinding(found[0])
 		}
 	}
-	return ghost(ctx, q)
+	return ghost(ctx, q, elusive(threads))
 }
 
 // kernelThreads are the names of those that run.
@@ -74,6 +75,19 @@ func serviceFinding(port uint16, threads []string) (Finding, bool) {
 		Summary: service.what + " of the kernel listens",
 		Remedy:  asRoot("systemctl", "stop", service.unit),
 	}, true
+}
+
+// elusive are the services of the kernel that run and listen at whatever port
+// they got: the locks of NFS (version 3), its callbacks (version 4.0), and
+// iSCSI targets.
+func elusive(threads []string) []string {
+	found := []string{}
+	for _, service := range []string{"lockd", "NFSv4 callback", "iscsi_np"} {
+		if slices.Contains(threads, service) {
+			found = append(found, service)
+		}
+	}
+	return found
 }
 
 // tunnels asks for those at a UDP port.

@@ -345,7 +345,9 @@ func privileged(q listeners.Query, bindError string) (Finding, bool) {
 // If that cannot be told, the kernel can be asked to close it: it does not do
 // that to a UDP socket (udp_abort leaves it bound), and nobody should ask who
 // cannot see all that may have it.
-func ghost(ctx context.Context, q listeners.Query) Finding {
+//
+// The kernel's own services may have it too, and would not be the same without.
+func ghost(ctx context.Context, q listeners.Query, kernel []string) Finding {
 	var by suspects
 	pids, _ := process.All()
 	slices.Sort(pids)
@@ -354,7 +356,7 @@ func ghost(ctx context.Context, q listeners.Query) Finding {
 	}
 	f := Finding{
 		Cause: CauseGhost, Severity: Error,
-		Evidence: map[string]any{"scm_fds": nonNil(by.inflight), "io_uring": nonNil(by.rings), "exiting": nonNil(by.exiting)},
+		Evidence: map[string]any{"scm_fds": nonNil(by.inflight), "io_uring": nonNil(by.rings), "exiting": nonNil(by.exiting), "kernel": kernel},
 		Summary:  "a socket listens that no process has open",
 	}
 	alive := slices.Compact(slices.Sorted(slices.Values(slices.Concat(by.inflight, by.rings))))
@@ -367,7 +369,10 @@ func ghost(ctx context.Context, q listeners.Query) Finding {
 	if len(alive) == 1 && len(by.exiting) == 0 {
 		f.Remedy = end(ctx, q, alive)
 	}
-	if f.Remedy == nil && q.Proto == listeners.TCP && process.Outermost() {
+	if len(kernel) > 0 {
+		f.Summary += "; or with the kernel: " + strings.Join(kernel, ", ")
+	}
+	if f.Remedy == nil && len(kernel) == 0 && q.Proto == listeners.TCP && process.Outermost() {
 		f.Remedy = asRoot(append([]string{"killport", "--close-ghosts"}, q.Args()...)...)
 	}
 	if !process.Outermost() {

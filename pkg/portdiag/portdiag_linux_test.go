@@ -4,6 +4,7 @@ import (
 	"os/exec"
 	"slices"
 	"strconv"
+	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -70,12 +71,16 @@ func TestGhostRemedy(t *testing.T) {
 			want = nil
 		}
 		var got []string
-		f := ghost(t.Context(), listeners.Query{Proto: proto, Port: 8000})
+		f := ghost(t.Context(), listeners.Query{Proto: proto, Port: 8000}, elusive([]string{"kthreadd"}))
 		if f.Remedy != nil {
 			got = f.Remedy.Command
 		}
 		if !slices.Contains(f.Evidence["scm_fds"].([]int), unix.Getpid()) || !slices.Equal(got, want) {
 			t.Errorf("%s: %q; want %q: %+v", proto, got, want, f)
+		}
+		f = ghost(t.Context(), listeners.Query{Proto: proto, Port: 8000}, elusive([]string{"kthreadd", "lockd"}))
+		if f.Remedy != nil || !strings.Contains(f.Summary, "or with the kernel: lockd") {
+			t.Errorf("%s beside lockd: %+v; want no remedy", proto, f)
 		}
 	}
 }
