@@ -65,7 +65,7 @@ var supervisors = []kinship{
 }
 
 // shared supervisors keep several holders, and are not stopped for one.
-var shared = []string{"pm2", "pm2-runtime", "supervisord", "circusd", "runsvdir", "s6-svscan"}
+var shared = append([]string{"pm2"}, process.Keepers...)
 
 // launcher is a program that runs what its arguments name, after options of its
 // own.

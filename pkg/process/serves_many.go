@@ -35,21 +35,21 @@ func (i Info) servesMany() bool {
 		i.keepsMany()
 }
 
-// keepers keep many processes running. pm2's daemon, or pm2-runtime, holds the
-// sockets of all its apps that are in cluster mode.
-var keepers = []string{"pm2-runtime", "supervisord", "circusd", "runsvdir", "s6-svscan"}
+// Keepers are programs that keep many processes running. pm2-runtime, as pm2's
+// daemon, holds the sockets of all its apps that are in cluster mode.
+var Keepers = []string{"pm2-runtime", "supervisord", "circusd", "runsvdir", "s6-svscan"}
 
 // keepsMany reports whether the process is such a keeper: the program, or the
 // script that an interpreter runs. pm2's daemon has one argument, a title:
 // "PM2 v6.0.8: God Daemon (/home/ann/.pm2)" (lib/Daemon.js).
 func (i Info) keepsMany() bool {
 	if len(i.Argv) == 0 {
-		return slices.Contains(keepers, i.Program())
+		return slices.Contains(Keepers, i.Program())
 	}
 	if strings.HasPrefix(i.Argv[0], "PM2 v") && strings.Contains(i.Argv[0], "God Daemon") {
 		return true
 	}
-	known := func(word string) bool { return slices.Contains(keepers, path.Base(word)) }
+	known := func(word string) bool { return slices.Contains(Keepers, path.Base(word)) }
 	interpreted := strings.HasPrefix(i.Program(), "python") || i.Program() == "node"
 	return known(i.Argv[0]) || interpreted && len(i.Argv) > 1 && known(i.Argv[1])
 }
