@@ -220,16 +220,26 @@ func people(pids []int) string {
 }
 
 func name(pid int) string {
+	p, info, err := look(pid)
+	if err != nil {
+		return "a process"
+	}
+	p.Close()
+	return info.Name
+}
+
+// look pins a process, and inspects it.
+func look(pid int) (*process.Pin, process.Info, error) {
 	p, err := process.Open(pid)
 	if err != nil {
-		return "a process"
+		return nil, process.Info{}, err
 	}
-	defer p.Close()
 	info, err := p.Inspect()
 	if err != nil {
-		return "a process"
+		p.Close()
+		return nil, info, err
 	}
-	return info.Name
+	return p, info, nil
 }
 
 // endOrLook is the remedy for holders of sockets that do not listen, of whom
@@ -251,15 +261,21 @@ func end(ctx context.Context, q listeners.Query, pids []int) *Remedy {
 	command, needsAdmin := []string{"kill"}, false
 	var stops []*Remedy
 	for _, pid := range pids {
-		if m := indirect(ctx, q, pid); m != nil {
-			stops = append(stops, stop(m, pid))
-			continue
+		p, info, err := look(pid)
+		if err != nil {
+			return nil
 		}
-		if !endable(pid) {
+		m := indirect(ctx, q, p, info)
+		protection, err := process.Protect(p, info)
+		needsAdmin = needsAdmin || errors.Is(p.MayTerminate(), process.ErrDenied)
+		p.Close()
+		switch {
+		case m != nil:
+			stops = append(stops, stop(m, pid))
+		case err != nil || protection != "":
 			return nil
 		}
 		command = append(command, strconv.Itoa(pid))
-		needsAdmin = needsAdmin || errors.Is(mayEnd(pid), process.ErrDenied)
 	}
 	switch {
 	case len(stops) > 0:
@@ -282,17 +298,8 @@ func same(remedies []*Remedy, n int) *Remedy {
 }
 
 // indirect is what manages a process that it would be wrong to signal.
-func indirect(ctx context.Context, q listeners.Query, pid int) *manager.Manager {
-	p, err := process.Open(pid)
-	if err != nil {
-		return nil
-	}
-	defer p.Close()
-	info, err := p.Inspect()
-	if err != nil {
-		return nil
-	}
-	m := manager.Of(ctx, p, info, listeners.Listener{Proto: q.Proto, LocalAddr: "0.0.0.0", LocalPort: q.Port, PID: pid})
+func indirect(ctx context.Context, q listeners.Query, p *process.Pin, info process.Info) *manager.Manager {
+	m := manager.Of(ctx, p, info, listeners.Listener{Proto: q.Proto, LocalAddr: "0.0.0.0", LocalPort: q.Port, PID: info.PID})
 	if m == nil || !m.Indirect() {
 		return nil
 	}
@@ -306,20 +313,6 @@ func stop(m *manager.Manager, pid int) *Remedy {
 		return nil
 	}
 	return managedFinding(m, pid).Remedy
-}
-
-func endable(pid int) bool {
-	p, err := process.Open(pid)
-	if err != nil {
-		return false
-	}
-	defer p.Close()
-	info, err := p.Inspect()
-	if err != nil {
-		return false
-	}
-	protection, err := process.Protect(p, info)
-	return err == nil && protection == ""
 }
 
 // privileged: ports below net.ipv4.ip_unprivileged_port_start, for IPv6 too,
