@@ -8,6 +8,7 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"github.com/killport/killport/internal/shell"
 	"github.com/killport/killport/internal/text"
 	"github.com/killport/killport/pkg/classify"
 	"github.com/killport/killport/pkg/jsonl"
@@ -189,11 +190,11 @@ func TestTexts(t *testing.T) {
 		},
 		{
 			text.Status, status + `,"status":"stuck","reason":"taken","diagnostics":{"findings":[{"cause":"dnat","summary":"s","remedy":{"command":["iptables","--comment","old; reboot\n"]}}]}`,
-			"TCP port 8000: stuck (taken)\n  dnat: s\n    iptables --comment $'old; reboot\\012'\n",
+			"TCP port 8000: stuck (taken)\n  dnat: s\n    iptables --comment " + text.Safe(shell.Join("old; reboot\n")) + "\n",
 		},
 		{
 			text.Ended, check + `,"pkill2":{"outcome":"would_stop","stop":["systemctl","stop","a\\x2db; x.service"],"hint":"` + strings.Repeat("h", 300) + `"}`,
-			"TCP  127.0.0.1:8000         4242 node would stop by systemctl stop 'a\\x2db; x.service'\n  hint: " + strings.Repeat("h", 300) + "\n",
+			"TCP  127.0.0.1:8000         4242 node would stop by systemctl stop " + shell.Join(`a\x2db; x.service`) + "\n  hint: " + strings.Repeat("h", 300) + "\n",
 		},
 		{
 			text.Report, `"port":8000,"verdict":"free","findings":[{"cause":"dnat","summary":"s","remedy":{"command":["nft","` + strings.Repeat("x", 1000) + `"]}}]`,
