@@ -191,21 +191,7 @@ func frozen(f freezer) func(*staging) {
 		if _, err := os.Stat(filepath.Join(f.root, "cgroup.procs")); f == freezerV2 && err != nil {
 			f.root = "/sys/fs/cgroup" // of systems without v1
 		}
-		dir, err := os.MkdirTemp(f.root, "killport-*")
-		if err != nil {
-			s.Skipf("no cgroup of our own: %v", err)
-		}
-		inner := filepath.Join(dir, f.below)
-		s.Cleanup(func() {
-			for _, d := range []string{inner, dir} {
-				if !eventually(patience, func() bool { return gone(d) }) {
-					s.Errorf("%s is not empty", d)
-				}
-			}
-		})
-		if err := os.MkdirAll(inner, 0o755); err != nil {
-			s.Fatal(err)
-		}
+		dir, _ := cgroup(s, f.root, f.below)
 		a := s.add("holder", "serve")
 		write := func(name, value string) error { return os.WriteFile(filepath.Join(dir, name), []byte(value), 0o644) }
 		if err := write(filepath.Join(f.below, "cgroup.procs"), strconv.Itoa(a.PID)); err != nil {

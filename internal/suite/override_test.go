@@ -28,7 +28,11 @@ func TestOverrideInContainer(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			group := cgroup(t, strings.Repeat("0123456789abcdef", 4))
+			root := freezerV1.root
+			if _, err := os.Stat(filepath.Join(root, "cgroup.procs")); err != nil {
+				root = "/sys/fs/cgroup" // of systems without v1
+			}
+			_, group := cgroup(t, root, strings.Repeat("0123456789abcdef", 4))
 			t.Cleanup(a.end) // before its cgroup
 			if err := os.WriteFile(filepath.Join(group, "cgroup.procs"), []byte(strconv.Itoa(a.PID)), 0o644); err != nil {
 				t.Fatal(err)
@@ -48,18 +52,15 @@ func TestOverrideInContainer(t *testing.T) {
 	}
 }
 
-// cgroup makes one with that name, and removes it in the end.
-func cgroup(t *testing.T, name string) string {
+// cgroup makes one below a root, with one of that name in it, and removes both
+// in the end. The name may be empty: then both are one.
+func cgroup(t testing.TB, root, name string) (above, dir string) {
 	t.Helper()
-	root := freezerV1.root
-	if _, err := os.Stat(filepath.Join(root, "cgroup.procs")); err != nil {
-		root = "/sys/fs/cgroup" // of systems without v1
-	}
 	above, err := os.MkdirTemp(root, "killport-*")
 	if err != nil {
 		t.Skipf("no cgroup of our own: %v", err)
 	}
-	dir := filepath.Join(above, name)
+	dir = filepath.Join(above, name)
 	t.Cleanup(func() {
 		for _, d := range []string{dir, above} {
 			if !eventually(patience, func() bool { return gone(d) }) {
@@ -67,8 +68,8 @@ func cgroup(t *testing.T, name string) string {
 			}
 		}
 	})
-	if err := os.Mkdir(dir, 0o755); err != nil {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	return dir
+	return above, dir
 }
