@@ -288,7 +288,7 @@ func (r *Report) sockets(ctx context.Context, q listeners.Query) {
 			Cause: CauseBound, Severity: Error,
 			Evidence: map[string]any{"addr": at.String(), "pids": bound[at]},
 			Summary:  fmt.Sprintf("%s is bound, and nobody listens on it: %s", at, people(bound[at])),
-			Remedy:   end(bound[at]),
+			Remedy:   end(ctx, q, bound[at]),
 		})
 	}
 	if len(rows) > 0 {
@@ -297,7 +297,7 @@ func (r *Report) sockets(ctx context.Context, q listeners.Query) {
 			Cause: CauseConnection, Severity: Error,
 			Evidence: map[string]any{"count": len(rows), "pids": pids},
 			Summary:  fmt.Sprintf("connections have it as local port: %s", people(pids)),
-			Remedy:   end(pids),
+			Remedy:   end(ctx, q, pids),
 		})
 	}
 }
@@ -310,30 +310,6 @@ func withoutZone(at netip.AddrPort) netip.AddrPort {
 func alive(pids []int) []int {
 	slices.Sort(pids)
 	return slices.DeleteFunc(slices.Compact(pids), func(pid int) bool { _, ok := inspect(pid); return !ok })
-}
-
-// end is the remedy for what processes hold and killport does not end; nil if
-// there is one among them that killport would not touch.
-func end(pids []int) *Remedy {
-	remedy := &Remedy{Command: []string{"taskkill", "-F"}} // dashes, since Git Bash takes /F for a folder
-	for _, pid := range pids {
-		p, err := process.Open(pid)
-		if err != nil {
-			return nil
-		}
-		info, ierr := p.Inspect()
-		protection, perr := process.Protect(p, info)
-		remedy.NeedsAdmin = remedy.NeedsAdmin || errors.Is(p.MayTerminate(), process.ErrDenied)
-		p.Close()
-		if ierr != nil || perr != nil || protection != "" {
-			return nil
-		}
-		remedy.Command = append(remedy.Command, "-PID", strconv.Itoa(pid))
-	}
-	if len(pids) == 0 {
-		return nil
-	}
-	return remedy
 }
 
 // netshTime is how long netsh may take: seconds on a busy machine, for ever if

@@ -5,7 +5,6 @@ import (
 	"bytes"
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"math"
 	"net/netip"
@@ -19,7 +18,6 @@ import (
 
 	"github.com/killport/killport/internal/inetdiag"
 	"github.com/killport/killport/pkg/listeners"
-	"github.com/killport/killport/pkg/manager"
 	"github.com/killport/killport/pkg/process"
 )
 
@@ -228,20 +226,6 @@ func name(pid int) string {
 	return info.Name
 }
 
-// look pins a process, and inspects it.
-func look(pid int) (*process.Pin, process.Info, error) {
-	p, err := process.Open(pid)
-	if err != nil {
-		return nil, process.Info{}, err
-	}
-	info, err := p.Inspect()
-	if err != nil {
-		p.Close()
-		return nil, info, err
-	}
-	return p, info, nil
-}
-
 // endOrLook is the remedy for holders of sockets that do not listen, of whom
 // some may be hidden.
 func endOrLook(ctx context.Context, q listeners.Query, pids []int) *Remedy {
@@ -249,70 +233,6 @@ func endOrLook(ctx context.Context, q listeners.Query, pids []int) *Remedy {
 		return lookAsRoot(q)
 	}
 	return end(ctx, q, pids)
-}
-
-// end is the remedy for what processes hold and killport does not end: to end
-// them all, or to stop the one thing that manages them all. It is nil if there
-// is one among them that killport would not touch.
-func end(ctx context.Context, q listeners.Query, pids []int) *Remedy {
-	if len(pids) == 0 {
-		return nil
-	}
-	command, needsAdmin := []string{"kill"}, false
-	var stops []*Remedy
-	for _, pid := range pids {
-		p, info, err := look(pid)
-		if err != nil {
-			return nil
-		}
-		m := indirect(ctx, q, p, info)
-		protection, err := process.Protect(p, info)
-		needsAdmin = needsAdmin || errors.Is(p.MayTerminate(), process.ErrDenied)
-		p.Close()
-		switch {
-		case m != nil:
-			stops = append(stops, stop(m, pid))
-		case err != nil || protection != "":
-			return nil
-		}
-		command = append(command, strconv.Itoa(pid))
-	}
-	switch {
-	case len(stops) > 0:
-		return same(stops, len(pids))
-	case needsAdmin:
-		return asRoot(command...)
-	}
-	return &Remedy{Command: command}
-}
-
-// same is the remedy that n processes have in common; nil if they have none.
-func same(remedies []*Remedy, n int) *Remedy {
-	first := remedies[0]
-	if len(remedies) < n || slices.ContainsFunc(remedies, func(r *Remedy) bool {
-		return r == nil || !slices.Equal(r.Command, first.Command)
-	}) {
-		return nil
-	}
-	return first
-}
-
-// indirect is what manages a process that it would be wrong to signal.
-func indirect(ctx context.Context, q listeners.Query, p *process.Pin, info process.Info) *manager.Manager {
-	m := manager.Of(ctx, p, info, listeners.Listener{Proto: q.Proto, LocalAddr: "0.0.0.0", LocalPort: q.Port, PID: info.PID})
-	if m == nil || !m.Indirect() {
-		return nil
-	}
-	return m
-}
-
-// stop is the remedy for what m manages. A unit that killport does not stop is
-// not stopped for a socket that does not even listen.
-func stop(m *manager.Manager, pid int) *Remedy {
-	if m.Kind != manager.Container && !m.Halts() {
-		return nil
-	}
-	return managedFinding(m, pid).Remedy
 }
 
 // privileged: ports below net.ipv4.ip_unprivileged_port_start, for IPv6 too,
