@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/windows"
 	"golang.org/x/sys/windows/registry"
 
+	"github.com/killport/killport/internal/netsh"
 	"github.com/killport/killport/pkg/listeners"
 	"github.com/killport/killport/pkg/process"
 )
@@ -92,28 +93,28 @@ func relay(l Listener) (Finding, bool) {
 // forwards finds the rules of portproxy for the port.
 func (r *Report) forwards(q listeners.Query) error {
 	var errs []error
-	for _, kind := range forwardKinds {
+	for _, kind := range netsh.Kinds {
 		rules, err := readForwards(kind)
 		if err != nil && !errors.Is(err, registry.ErrNotExist) {
 			errs = append(errs, fmt.Errorf("the rules of portproxy %s: %w", kind, err))
 		}
 		for _, rule := range rules {
-			if rule.Port == q.Port && (!q.Addr.IsValid() || !rule.listenAddress.IsValid() || rule.listenAddress == q.Addr || rule.listenAddress.IsUnspecified()) {
-				r.Findings = append(r.Findings, rule.finding(r.Verdict))
+			if rule.Port == q.Port && (!q.Addr.IsValid() || !rule.ListenAddr.IsValid() || rule.ListenAddr == q.Addr || rule.ListenAddr.IsUnspecified()) {
+				r.Findings = append(r.Findings, forwardFinding(rule, r.Verdict))
 			}
 		}
 	}
 	return errors.Join(errs...)
 }
 
-// finding: iphlpsvc listens for a rule, if it runs; killing it would take down
+// forwardFinding: iphlpsvc listens for a rule, if it runs; killing it would take down
 // more than the rule.
-func (f forward) finding(v Verdict) Finding {
+func forwardFinding(f netsh.Forward, v Verdict) Finding {
 	found := Finding{
 		Cause: CauseForward, Severity: Error,
 		Evidence: map[string]any{"kind": f.Kind, "listen": f.Listen, "port": f.Port, "connect": f.Connect, "connect_port": f.ConnectPort},
 		Summary:  fmt.Sprintf("portproxy passes %s port %d on to %s port %d", f.Listen, f.Port, f.Connect, f.ConnectPort),
-		Remedy:   &Remedy{Command: f.remove(), NeedsAdmin: true},
+		Remedy:   &Remedy{Command: f.Remove(), NeedsAdmin: true},
 	}
 	if v == Free {
 		found.Severity = Warning
@@ -122,7 +123,7 @@ func (f forward) finding(v Verdict) Finding {
 	return found
 }
 
-func readForwards(kind string) ([]forward, error) {
+func readForwards(kind string) ([]netsh.Forward, error) {
 	key, err := registry.OpenKey(registry.LOCAL_MACHINE, `SYSTEM\CurrentControlSet\Services\PortProxy\`+kind+`\tcp`, registry.QUERY_VALUE)
 	if err != nil {
 		return nil, err
@@ -132,7 +133,7 @@ func readForwards(kind string) ([]forward, error) {
 	if err != nil {
 		return nil, err
 	}
-	var rules []forward
+	var rules []netsh.Forward
 	var errs []error
 	for _, name := range names {
 		text, _, err := key.GetStringValue(name)
@@ -140,7 +141,7 @@ func readForwards(kind string) ([]forward, error) {
 			errs = append(errs, err)
 			continue
 		}
-		rule, err := parseForward(kind, name, text)
+		rule, err := netsh.ParseForward(kind, name, text)
 		if err != nil {
 			errs = append(errs, err)
 			continue
@@ -163,16 +164,16 @@ func (r *Report) http(ctx context.Context, q listeners.Query) {
 		Remedy:  &Remedy{Command: []string{"netsh", "http", "show", "servicestate", "view=requestq"}, NeedsAdmin: true},
 	}
 	r.Findings = append(r.Findings, f)
-	output, err := netsh(ctx, "http", "show", "servicestate", "view=requestq")
+	output, err := runNetsh(ctx, "http", "show", "servicestate", "view=requestq")
 	if err != nil {
 		r.Unseen = append(r.Unseen, "the queues of http.sys: "+err.Error())
 	}
-	for _, queue := range parseServiceState(output, q.Port) {
-		r.Findings = append(r.Findings, queue.finding())
+	for _, queue := range netsh.ParseServiceState(output, q.Port) {
+		r.Findings = append(r.Findings, queueFinding(queue))
 	}
 }
 
-func (q queue) finding() Finding {
+func queueFinding(q netsh.Queue) Finding {
 	f := Finding{
 		Cause: CauseHTTPQueue, Severity: Error,
 		Evidence: map[string]any{"queue": q.Name, "urls": q.URLs, "pids": append([]int{}, q.PIDs...)},
@@ -227,24 +228,25 @@ func httpDriver() (string, error) {
 
 // excluded finds the reserved ranges that keep a port from being had, though
 // nobody listens.
-func (r *Report) excluded(ctx context.Context, q listeners.Query, netsh runner) {
+func (r *Report) excluded(ctx context.Context, q listeners.Query, ask runner) {
+	proto := strings.ToLower(string(q.Proto))
 	for _, family := range []string{"ipv4", "ipv6"} {
-		output, err := netsh(ctx, showExcluded(family, q.Proto)...)
+		output, err := ask(ctx, netsh.ShowExcluded(family, proto)...)
 		if err != nil {
 			r.Unseen = append(r.Unseen, "the excluded ranges of "+family+": "+err.Error())
 			continue
 		}
-		ranges := parseExcluded(output)
-		at := slices.IndexFunc(ranges, func(p portRange) bool { return p.First <= q.Port && q.Port <= p.Last })
+		ranges := netsh.ParseExcluded(output)
+		at := slices.IndexFunc(ranges, func(p netsh.Range) bool { return p.First <= q.Port && q.Port <= p.Last })
 		if at >= 0 {
-			r.Findings = append(r.Findings, ranges[at].finding(family, q.Proto))
+			r.Findings = append(r.Findings, rangeFinding(ranges[at], family, q.Proto))
 		}
 	}
 }
 
-// finding: a range that a person made is removed as a whole; the others come
+// rangeFinding: a range that a person made is removed as a whole; the others come
 // anew, elsewhere as a rule, when the service that asked for them starts again.
-func (p portRange) finding(family string, proto listeners.Proto) Finding {
+func rangeFinding(p netsh.Range, family string, proto listeners.Proto) Finding {
 	f := Finding{
 		Cause: CauseExcluded, Severity: Error,
 		Evidence: map[string]any{"family": family, "first": p.First, "last": p.Last, "administered": p.Administered},
@@ -253,7 +255,7 @@ func (p portRange) finding(family string, proto listeners.Proto) Finding {
 	}
 	if p.Administered {
 		f.Summary = fmt.Sprintf("somebody has reserved the %s ports %d to %d of %s", proto, p.First, p.Last, family)
-		f.Remedy.Command = p.remove(family, proto)
+		f.Remedy.Command = p.Remove(family, strings.ToLower(string(proto)))
 	}
 	return f
 }
@@ -319,8 +321,8 @@ const netshTime = 10 * time.Second
 // runner runs a program with those arguments, and returns what it prints.
 type runner func(ctx context.Context, args ...string) ([]byte, error)
 
-// netsh runs the one program for which there is no call, by its full path.
-func netsh(ctx context.Context, args ...string) ([]byte, error) {
+// runNetsh runs the one program for which there is no call, by its full path.
+func runNetsh(ctx context.Context, args ...string) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, netshTime)
 	defer cancel()
 	dir, err := windows.GetSystemDirectory()

@@ -10,6 +10,8 @@ import (
 	"strings"
 
 	"github.com/killport/killport/internal/command"
+	"github.com/killport/killport/internal/netfilter"
+	"github.com/killport/killport/internal/portlist"
 	"github.com/killport/killport/internal/procfs"
 	"github.com/killport/killport/pkg/listeners"
 	"github.com/killport/killport/pkg/manager"
@@ -60,7 +62,8 @@ func (r *Report) behindTheScenes(ctx context.Context, q listeners.Query) {
 
 // redirected looks into the packet filter, which only root may.
 func (r *Report) redirected(ctx context.Context, q listeners.Query) {
-	var found []redirect
+	proto := strings.ToLower(string(q.Proto))
+	var found []netfilter.Redirect
 	for _, tool := range [][]string{
 		{"iptables-save", "-t", "nat"},
 		{"ip6tables-save", "-t", "nat"},
@@ -74,18 +77,18 @@ func (r *Report) redirected(ctx context.Context, q listeners.Query) {
 			break
 		}
 		out, err := command.Ask(ctx, tool...)
-		var rules []redirect
+		var rules []netfilter.Redirect
 		switch {
 		case err != nil:
 		case tool[0] == "nft":
-			rules, err = parseNFT(out, q.Proto, q.Port)
+			rules, err = netfilter.ParseNFT(out, proto, q.Port)
 		default:
-			rules = parseSave(out, strings.TrimSuffix(tool[0], "-save"), q.Proto, q.Port)
+			rules = netfilter.ParseSave(out, strings.TrimSuffix(tool[0], "-save"), proto, q.Port)
 		}
 		if err != nil {
 			r.Unseen = append(r.Unseen, err.Error())
 		}
-		found = merge(found, rules)
+		found = netfilter.Merge(found, rules)
 	}
 	if len(found) > 0 {
 		r.Findings = append(r.Findings, redirectFinding(found, r.Bindable))
@@ -180,11 +183,11 @@ func namespaceFinding(ctx context.Context, ns string, s procfs.NetSocket, member
 func (r *Report) ranges(q listeners.Query) {
 	reserved, _ := os.ReadFile("/proc/sys/net/ipv4/ip_local_reserved_ports")
 	list := strings.TrimSpace(string(reserved))
-	if inPorts(list, q.Port) {
+	if portlist.Has(list, q.Port) {
 		r.Findings = append(r.Findings, Finding{
 			Cause: CauseReserved, Severity: Info, Evidence: map[string]any{"reserved": list},
 			Summary: "it is kept for servers: the kernel gives it to no client",
-			Remedy:  reserve(withoutPort(list, q.Port)),
+			Remedy:  reserve(portlist.Without(list, q.Port)),
 		})
 		return
 	}
@@ -193,7 +196,7 @@ func (r *Report) ranges(q listeners.Query) {
 	}
 	b, _ := os.ReadFile("/proc/sys/net/ipv4/ip_local_port_range")
 	ends := strings.Fields(string(b))
-	if len(ends) != 2 || !inPorts(ends[0]+"-"+ends[1], q.Port) {
+	if len(ends) != 2 || !portlist.Has(ends[0]+"-"+ends[1], q.Port) {
 		return
 	}
 	set := strconv.Itoa(int(q.Port))

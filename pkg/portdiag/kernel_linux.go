@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/killport/killport/internal/command"
+	"github.com/killport/killport/internal/iproute"
 	"github.com/killport/killport/internal/procfs"
 	"github.com/killport/killport/pkg/listeners"
 	"github.com/killport/killport/pkg/process"
@@ -91,24 +92,24 @@ func elusive(threads []string) []string {
 }
 
 // tunnels asks for those at a UDP port.
-func tunnels(ctx context.Context, port uint16) ([]tunnel, error) {
+func tunnels(ctx context.Context, port uint16) ([]iproute.Tunnel, error) {
 	out, err := command.Ask(ctx, "ip", "-json", "-details", "link", "show")
 	if err != nil {
 		return nil, err
 	}
-	found, mute, err := parseTunnels(out, port)
+	found, mute, err := iproute.ParseTunnels(out, port)
 	if err != nil || len(mute) == 0 {
 		return found, err
 	}
 	if out, err = command.Ask(ctx, "wg", "show", "all", "listen-port"); err != nil {
 		return found, err
 	}
-	return append(found, parseListenPorts(out, mute, port)...), nil
+	return append(found, iproute.ParseListenPorts(out, mute, port)...), nil
 }
 
 // tunnelFinding: tunnels of one kind share a socket. The remedy is about the
 // first.
-func tunnelFinding(found []tunnel) Finding {
+func tunnelFinding(found []iproute.Tunnel) Finding {
 	var links []string
 	for _, t := range found {
 		links = append(links, t.Link)
@@ -122,7 +123,7 @@ func tunnelFinding(found []tunnel) Finding {
 
 // endpoints asks for those of MPTCP at a port (ip-mptcp(8)): the kernel listens
 // at one that it signals with a port.
-func endpoints(ctx context.Context, port uint16) ([]endpoint, error) {
+func endpoints(ctx context.Context, port uint16) ([]iproute.Endpoint, error) {
 	if _, err := os.Stat("/proc/sys/net/mptcp"); err != nil {
 		return nil, nil // nor does ip know of it then
 	}
@@ -130,10 +131,10 @@ func endpoints(ctx context.Context, port uint16) ([]endpoint, error) {
 	if err != nil {
 		return nil, err
 	}
-	return parseEndpoints(out, port)
+	return iproute.ParseEndpoints(out, port)
 }
 
-func endpointFinding(e endpoint) Finding {
+func endpointFinding(e iproute.Endpoint) Finding {
 	return Finding{
 		Cause: CauseKernel, Severity: Error, Evidence: map[string]any{"endpoint": e.Address, "id": e.ID},
 		Summary: fmt.Sprintf("the kernel listens, for the MPTCP endpoint %s", e.Address),

@@ -104,7 +104,7 @@ func (r *Report) explain(ctx context.Context, q listeners.Query) error {
 		}
 	}
 	if r.Verdict == Blocked {
-		r.excluded(ctx, q, netsh)
+		r.excluded(ctx, q, runNetsh)
 		if q.Proto == listeners.TCP {
 			r.sockets(ctx, q)
 		}

@@ -40,14 +40,14 @@ func TestExcludedOfProtocol(t *testing.T) {
 		{listeners.TCP, "protocol=tcp", "TCP"},
 		{listeners.UDP, "protocol=udp", "UDP"},
 	} {
-		netsh := func(_ context.Context, args ...string) ([]byte, error) {
+		ask := func(_ context.Context, args ...string) ([]byte, error) {
 			if slices.Contains(args, tt.word) && slices.Contains(args, "ipv4") {
 				return []byte("      8000        8009     *\r\n"), nil
 			}
 			return nil, nil
 		}
 		var r Report
-		r.excluded(t.Context(), listeners.Query{Proto: tt.proto, Port: 8005}, netsh)
+		r.excluded(t.Context(), listeners.Query{Proto: tt.proto, Port: 8005}, ask)
 		if len(r.Findings) != 1 || r.Findings[0].Cause != CauseExcluded || !strings.Contains(r.Findings[0].Summary, tt.name) ||
 			!slices.Contains(r.Findings[0].Remedy.Command, tt.word) {
 			t.Errorf("excluded(%s) = %+v", tt.proto, r)

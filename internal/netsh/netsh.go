@@ -1,4 +1,7 @@
-package portdiag
+// Package netsh reads what Windows keeps about ports, as bytes: what netsh
+// prints, in the language and code page of the system, is read by its digits,
+// URLs and indents, never by its words. A protocol is "tcp" or "udp".
+package netsh
 
 import (
 	"bytes"
@@ -9,16 +12,10 @@ import (
 	"strconv"
 	"strings"
 	"unicode"
-
-	"github.com/killport/killport/pkg/listeners"
 )
 
-// What Windows keeps about ports, as bytes: what netsh prints, in the language
-// and code page of the system, is read by its digits, URLs and indents, never by
-// its words.
-
-// queue is a request queue of http.sys.
-type queue struct {
+// Queue is a request queue of http.sys.
+type Queue struct {
 	Name string   // "" if it is not in ASCII: we cannot tell the code page
 	URLs []string // that are registered with it: HTTP://+:8000/
 	PIDs []int    // of the processes that serve it
@@ -30,12 +27,12 @@ var (
 	urlPort  = regexp.MustCompile(`(?i)^https?://(?:\[[^\]]*\]|[^/:]+):([0-9]{1,5})[/:]`)
 )
 
-// parseServiceState reads the queues that serve a port from the output of
+// ParseServiceState reads the queues that serve a port from the output of
 // "netsh http show servicestate view=requestq": each lasts until a line that is
 // indented no deeper than its first one.
-func parseServiceState(output []byte, port uint16) []queue {
-	var found []queue
-	var q queue
+func ParseServiceState(output []byte, port uint16) []Queue {
+	var found []Queue
+	var q Queue
 	done := func() {
 		if slices.ContainsFunc(q.URLs, func(url string) bool { return urlOf(url, port) }) {
 			q.URLs = slices.DeleteFunc(q.URLs, func(url string) bool { return !urlOf(url, port) })
@@ -49,7 +46,7 @@ func parseServiceState(output []byte, port uint16) []queue {
 		case words == "":
 		case indent(line) <= head:
 			done()
-			q = queue{Name: queueName(words)}
+			q = Queue{Name: queueName(words)}
 		case isPID:
 			q.PIDs = append(q.PIDs, pid)
 		case urlPort.MatchString(words):
@@ -97,34 +94,32 @@ func queueName(words string) string {
 	return name
 }
 
-// portRange are ports that only those can have who reserved them.
-type portRange struct {
+// Range are ports that only those can have who reserved them.
+type Range struct {
 	First, Last  uint16
 	Administered bool // by a person; Windows itself reserves the others, for Hyper-V and its like
 }
 
 var excludedLine = regexp.MustCompile(`^\s*([0-9]{1,5})\s+([0-9]{1,5})(\s+\*)?\s*$`)
 
-// showExcluded are the arguments with which netsh shows the ranges of ipv4 or
+// ShowExcluded are the arguments with which netsh shows the ranges of ipv4 or
 // ipv6: each protocol has its own.
-func showExcluded(family string, proto listeners.Proto) []string {
-	return []string{"interface", family, "show", "excludedportrange", protocol(proto)}
+func ShowExcluded(family string, proto string) []string {
+	return []string{"interface", family, "show", "excludedportrange", "protocol=" + proto}
 }
 
-// remove is the command that removes a range, as a whole.
-func (p portRange) remove(family string, proto listeners.Proto) []string {
+// Remove is the command that removes a range, as a whole.
+func (r Range) Remove(family string, proto string) []string {
 	return []string{
-		"netsh", "interface", family, "delete", "excludedportrange", protocol(proto),
-		fmt.Sprintf("startport=%d", p.First), fmt.Sprintf("numberofports=%d", int(p.Last)-int(p.First)+1),
+		"netsh", "interface", family, "delete", "excludedportrange", "protocol=" + proto,
+		fmt.Sprintf("startport=%d", r.First), fmt.Sprintf("numberofports=%d", int(r.Last)-int(r.First)+1),
 	}
 }
 
-func protocol(proto listeners.Proto) string { return "protocol=" + strings.ToLower(string(proto)) }
-
-// parseExcluded reads the output of "netsh interface ipv4 show
+// ParseExcluded reads the output of "netsh interface ipv4 show
 // excludedportrange protocol=tcp".
-func parseExcluded(output []byte) []portRange {
-	var found []portRange
+func ParseExcluded(output []byte) []Range {
+	var found []Range
 	for line := range bytes.Lines(output) {
 		m := excludedLine.FindSubmatch(line)
 		if m == nil {
@@ -133,38 +128,38 @@ func parseExcluded(output []byte) []portRange {
 		first, ferr := strconv.ParseUint(string(m[1]), 10, 16)
 		last, lerr := strconv.ParseUint(string(m[2]), 10, 16)
 		if ferr == nil && lerr == nil && first <= last {
-			found = append(found, portRange{uint16(first), uint16(last), len(m[3]) > 0})
+			found = append(found, Range{uint16(first), uint16(last), len(m[3]) > 0})
 		}
 	}
 	return found
 }
 
-// forward is a rule of portproxy: the service iphlpsvc listens, and passes on.
-type forward struct {
-	Kind          string // v4tov4, v4tov6, v6tov4, v6tov6
-	Listen        string // an address, the name of a host, or "*" for all
-	Port          uint16
-	Connect       string
-	ConnectPort   uint16
-	listenAddress netip.Addr // not valid: all, or whatever the name stands for
+// Forward is a rule of portproxy: the service iphlpsvc listens, and passes on.
+type Forward struct {
+	Kind        string // v4tov4, v4tov6, v6tov4, v6tov6
+	Listen      string // an address, the name of a host, or "*" for all
+	Port        uint16
+	Connect     string
+	ConnectPort uint16
+	ListenAddr  netip.Addr // not valid: all, or whatever the name stands for
 }
 
-// forwardKinds are the keys below …\Services\PortProxy.
-var forwardKinds = []string{"v4tov4", "v4tov6", "v6tov4", "v6tov6"}
+// Kinds are the keys below …\Services\PortProxy.
+var Kinds = []string{"v4tov4", "v4tov6", "v6tov4", "v6tov6"}
 
-// parseForward reads a value of …\Services\PortProxy\v4tov4\tcp: its name is
+// ParseForward reads a value of …\Services\PortProxy\v4tov4\tcp: its name is
 // "0.0.0.0/8000", or "*/8000", and its text "127.0.0.1/3000". Both may have the
 // name of a host in place of the address: netsh takes
 // listenaddress={IPv4Address|HostName}.
 // https://learn.microsoft.com/windows-server/networking/technologies/netsh/netsh-interface-portproxy
-func parseForward(kind, name, text string) (forward, error) {
-	f := forward{Kind: kind}
+func ParseForward(kind, name, text string) (Forward, error) {
+	f := Forward{Kind: kind}
 	var err error
 	if f.Listen, f.Port, err = splitSlash(name); err != nil {
 		return f, err
 	}
 	if addr, err := netip.ParseAddr(f.Listen); err == nil {
-		f.listenAddress = addr
+		f.ListenAddr = addr
 	}
 	f.Connect, f.ConnectPort, err = splitSlash(text)
 	return f, err
@@ -179,8 +174,8 @@ func splitSlash(s string) (host string, port uint16, err error) {
 	return host, uint16(n), nil
 }
 
-// remove is the command that removes the rule.
-func (f forward) remove() []string {
+// Remove is the command that removes the rule.
+func (f Forward) Remove() []string {
 	return []string{
 		"netsh", "interface", "portproxy", "delete", f.Kind,
 		fmt.Sprintf("listenport=%d", f.Port), "listenaddress=" + f.Listen,

@@ -1,4 +1,6 @@
-package portdiag
+// Package iproute reads what ip(8) of iproute2, and wg(8), print of the kernel's
+// own sockets: tunnels, and the endpoints of MPTCP.
+package iproute
 
 import (
 	"encoding/json"
@@ -8,16 +10,16 @@ import (
 	"strings"
 )
 
-// tunnel is a network link whose UDP socket the kernel has opened for itself.
-type tunnel struct {
+// Tunnel is a network link whose UDP socket the kernel has opened for itself.
+type Tunnel struct {
 	Link string // its name
 	Kind string // vxlan, geneve …
 }
 
-// parseTunnels finds those at a UDP port in what "ip -json -details link show"
+// ParseTunnels finds those at a UDP port in what "ip -json -details link show"
 // prints (ip-link(8)): only a link that is up has its socket. Of those that
 // are mute, because they are WireGuard's, ip does not know the port.
-func parseTunnels(b []byte, port uint16) (found []tunnel, mute []string, err error) {
+func ParseTunnels(b []byte, port uint16) (found []Tunnel, mute []string, err error) {
 	var links []struct {
 		Name  string   `json:"ifname"`
 		Flags []string `json:"flags"`
@@ -35,7 +37,7 @@ func parseTunnels(b []byte, port uint16) (found []tunnel, mute []string, err err
 		case l.Info.Kind == "wireguard":
 			mute = append(mute, l.Name)
 		case portOf(l.Info.Kind, l.Info.Data) == port:
-			found = append(found, tunnel{l.Name, l.Info.Kind})
+			found = append(found, Tunnel{l.Name, l.Info.Kind})
 		}
 	}
 	return found, mute, nil
@@ -57,32 +59,32 @@ func portOf(kind string, data json.RawMessage) uint16 {
 	return 0
 }
 
-// parseListenPorts finds those among links in what "wg show all listen-port"
+// ParseListenPorts finds those among links in what "wg show all listen-port"
 // prints (wg(8)): a line "wg0\t51820" of each.
-func parseListenPorts(b []byte, links []string, port uint16) (found []tunnel) {
+func ParseListenPorts(b []byte, links []string, port uint16) (found []Tunnel) {
 	for line := range strings.Lines(string(b)) {
 		words := strings.Fields(line)
 		if len(words) == 2 && slices.Contains(links, words[0]) && words[1] == strconv.Itoa(int(port)) {
-			found = append(found, tunnel{words[0], "wireguard"})
+			found = append(found, Tunnel{words[0], "wireguard"})
 		}
 	}
 	return found
 }
 
-// endpoint is an address that the kernel offers to the peers of MPTCP
+// Endpoint is an address that the kernel offers to the peers of MPTCP
 // connections.
-type endpoint struct {
+type Endpoint struct {
 	Address string `json:"address"`
 	Port    uint16 `json:"port"`
 	ID      int    `json:"id"`
 }
 
-// parseEndpoints finds those with a port in what "ip -json mptcp endpoint show"
+// ParseEndpoints finds those with a port in what "ip -json mptcp endpoint show"
 // prints (ip/ipmptcp.c of iproute2).
-func parseEndpoints(b []byte, port uint16) ([]endpoint, error) {
-	var all []endpoint
+func ParseEndpoints(b []byte, port uint16) ([]Endpoint, error) {
+	var all []Endpoint
 	if err := json.Unmarshal(b, &all); err != nil {
 		return nil, fmt.Errorf("ip: %w", err)
 	}
-	return slices.DeleteFunc(all, func(e endpoint) bool { return e.Port != port }), nil
+	return slices.DeleteFunc(all, func(e Endpoint) bool { return e.Port != port }), nil
 }

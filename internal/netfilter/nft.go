@@ -1,4 +1,4 @@
-package portdiag
+package netfilter
 
 import (
 	"errors"
@@ -6,17 +6,15 @@ import (
 	"strings"
 
 	"github.com/tidwall/gjson"
-
-	"github.com/killport/killport/pkg/listeners"
 )
 
-// parseNFT finds the redirections of a port in what "nft --json list ruleset"
+// ParseNFT finds the redirections of a port in what "nft --json list ruleset"
 // prints (libnftables-json(5)).
-func parseNFT(b []byte, proto listeners.Proto, port uint16) ([]redirect, error) {
+func ParseNFT(b []byte, proto string, port uint16) ([]Redirect, error) {
 	if !gjson.ValidBytes(b) {
 		return nil, errors.New("nft: it prints something else than JSON")
 	}
-	rs := ruleset{proto: strings.ToLower(string(proto)), port: port, chains: map[place][]gjson.Result{}, elements: map[place]gjson.Result{}}
+	rs := ruleset{proto: proto, port: port, chains: map[place][]gjson.Result{}, elements: map[place]gjson.Result{}}
 	var rules []gjson.Result
 	for _, o := range gjson.GetBytes(b, "nftables").Array() {
 		o.ForEach(func(kind, of gjson.Result) bool {
@@ -32,7 +30,7 @@ func parseNFT(b []byte, proto listeners.Proto, port uint16) ([]redirect, error) 
 			return true
 		})
 	}
-	var found []redirect
+	var found []Redirect
 	for _, rule := range rules {
 		found = append(found, rs.redirects(rule)...)
 	}
@@ -51,7 +49,7 @@ type ruleset struct {
 }
 
 // redirects are what a rule does to the port, if it is about it.
-func (rs ruleset) redirects(rule gjson.Result) []redirect {
+func (rs ruleset) redirects(rule gjson.Result) []Redirect {
 	at := place{rule.Get("family").Str, rule.Get("table").Str, rule.Get("chain").Str}
 	w := walk{ruleset: rs, seen: map[place]bool{at: true}}
 	w.rule(at, rule)
@@ -60,12 +58,12 @@ func (rs ruleset) redirects(rule gjson.Result) []redirect {
 	}
 	words := []string{at.family, at.table, at.name}
 	handle := []string{"handle", rule.Get("handle").Raw}
-	r := redirect{Wide: w.wide, place: strings.Join(words, " ")}
+	r := Redirect{Wide: w.wide, place: strings.Join(words, " ")}
 	r.Rule = r.place + " " + strings.Join(handle, " ")
 	if !owned(at.table, at.name) {
 		r.Remove = append(append([]string{"nft", "delete", "rule"}, words...), handle...)
 	}
-	var all []redirect
+	var all []Redirect
 	for _, r.To = range w.targets {
 		all = append(all, r)
 	}

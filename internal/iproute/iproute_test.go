@@ -1,4 +1,4 @@
-package portdiag
+package iproute
 
 import (
 	"testing"
@@ -17,40 +17,40 @@ const links = `[{"ifindex":1,"ifname":"lo","flags":["LOOPBACK","UP","LOWER_UP"],
 {"ifname":"wg1","flags":[],"linkinfo":{"info_kind":"wireguard"}}]`
 
 func TestParseTunnels(t *testing.T) {
-	for port, want := range map[uint16][]tunnel{
+	for port, want := range map[uint16][]Tunnel{
 		4789: {{"x0", "vxlan"}, {"x1", "vxlan"}},
 		4790: nil, // it is down
 		6081: {{"g0", "geneve"}},
 		6635: {{"b0", "bareudp"}},
 		5000: nil,
 	} {
-		got, mute, err := parseTunnels([]byte(links), port)
+		got, mute, err := ParseTunnels([]byte(links), port)
 		if diff := cmp.Diff(want, got); diff != "" || err != nil || !cmp.Equal(mute, []string{"wg0"}) {
-			t.Errorf("parseTunnels(%d): mute %q, %v (-want +got):\n%s", port, mute, err, diff)
+			t.Errorf("ParseTunnels(%d): mute %q, %v (-want +got):\n%s", port, mute, err, diff)
 		}
 	}
-	if _, _, err := parseTunnels([]byte("nonsense"), 4789); err == nil {
+	if _, _, err := ParseTunnels([]byte("nonsense"), 4789); err == nil {
 		t.Error("nonsense is no error")
 	}
 }
 
 func TestParseListenPorts(t *testing.T) {
-	got := parseListenPorts([]byte("wg0\t51820\nwg1\t51820\nwg2\t51821\nnonsense\n"), []string{"wg0", "wg2"}, 51820)
-	if diff := cmp.Diff([]tunnel{{"wg0", "wireguard"}}, got); diff != "" {
+	got := ParseListenPorts([]byte("wg0\t51820\nwg1\t51820\nwg2\t51821\nnonsense\n"), []string{"wg0", "wg2"}, 51820)
+	if diff := cmp.Diff([]Tunnel{{"wg0", "wireguard"}}, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 }
 
 func TestParseEndpoints(t *testing.T) {
 	const listed = `[{"address":"10.66.0.1","port":30200,"id":1,"signal":true},{"address":"10.66.0.2","id":2,"subflow":true}]`
-	got, err := parseEndpoints([]byte(listed), 30200)
-	if diff := cmp.Diff([]endpoint{{"10.66.0.1", 30200, 1}}, got); diff != "" || err != nil {
+	got, err := ParseEndpoints([]byte(listed), 30200)
+	if diff := cmp.Diff([]Endpoint{{"10.66.0.1", 30200, 1}}, got); diff != "" || err != nil {
 		t.Errorf("%v (-want +got):\n%s", err, diff)
 	}
-	if got, err := parseEndpoints([]byte(listed), 30201); len(got) > 0 || err != nil {
+	if got, err := ParseEndpoints([]byte(listed), 30201); len(got) > 0 || err != nil {
 		t.Errorf("at 30201: %+v, %v", got, err)
 	}
-	if _, err := parseEndpoints([]byte("nonsense"), 30200); err == nil {
+	if _, err := ParseEndpoints([]byte("nonsense"), 30200); err == nil {
 		t.Error("nonsense is no error")
 	}
 }
