@@ -187,6 +187,10 @@ func All() ([]int, error) { return all() }
 // we see.
 func Outermost() bool { return outermost() }
 
+// Isolated names the namespaces that are ours and not the host's, "pid" and
+// "net", as far as that is certain: what is outside of them cannot be seen.
+func Isolated() []string { return isolated() }
+
 // MayTraceAll reports whether no process can hide from us (CAP_SYS_PTRACE).
 func MayTraceAll() bool { return mayTraceAll() }
 

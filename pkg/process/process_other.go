@@ -36,3 +36,5 @@ func isAncestor(int) (bool, error) { return false, errors.ErrUnsupported }
 func kin(int, time.Time) ([]int, error) { return nil, errors.ErrUnsupported }
 
 func outermost() bool { return true }
+
+func isolated() []string { return nil }
