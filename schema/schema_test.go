@@ -290,6 +290,8 @@ func words(t *testing.T, n node) []string {
 var enums = map[string]string{
 	"listeners.Proto":    "listeners.schema.json#/$defs/proto",
 	"listeners.Owner":    "listeners.schema.json#/$defs/owner",
+	"listeners.State":    "listeners.schema.json#/$defs/state",
+	"listeners.HiddenBy": "listeners.schema.json#/$defs/hidden_by",
 	"process.Protection": "pidcheck.schema.json#/$defs/protection",
 	"pidcheck.State":     "pidcheck.schema.json#/$defs/state",
 	"manager.Kind":       "pidcheck.schema.json#/$defs/manager_kind",

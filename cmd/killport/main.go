@@ -48,6 +48,7 @@ func (f *free) Run(s *cli.Session) error {
 	if err != nil {
 		return err
 	}
+	opts.Asked = queries
 	s.Finish()
 	end := jsonl.Chain(pidcheck.Stage(), pkill2.Stage(opts))
 	ended := end(s.Context, listeners.Source(queries...)(s.Context))
@@ -55,6 +56,6 @@ func (f *free) Run(s *cli.Session) error {
 		s.Emit(ended, f.Format, text.Ended, f.Reached)
 		return nil
 	}
-	s.Emit(classify.Stage(queries...)(s.Context, ended), f.Format, text.Status, classify.Reached)
+	s.Emit(classify.After(opts, queries...)(s.Context, ended), f.Format, text.Status, classify.Reached)
 	return nil
 }

@@ -132,6 +132,14 @@ func (p Ports) Queries(standard ...string) ([]listeners.Query, error) {
 	return listeners.ParsePorts(p.Proto(), all, words...)
 }
 
+// Words are the arguments that ask for the same again.
+func (p Ports) Words() []string {
+	if p.UDP {
+		return append([]string{"--udp"}, p.Ports...)
+	}
+	return p.Ports
+}
+
 // Proto is the protocol that is asked for.
 func (p Ports) Proto() listeners.Proto {
 	if p.UDP {

@@ -5,6 +5,7 @@ package text
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode"
@@ -23,7 +24,11 @@ import (
 // Listener says a record of listeners: protocol, address, holder, user.
 func Listener(r jsonl.Record) string {
 	l := read[line](r)
-	return l.where() + l.who() + "\n"
+	s := l.where() + l.who()
+	if l.State != "" {
+		s += " " + Safe(string(l.State)) + ", and does not listen"
+	}
+	return s + "\n"
 }
 
 // Checked says a record of pidcheck.
@@ -81,7 +86,7 @@ func Ended(r jsonl.Record) string {
 func Status(r jsonl.Record) string {
 	res := read[classify.Result](r)
 	var s strings.Builder
-	fmt.Fprintf(&s, "%s %s", port(res.Port, res.Proto), Safe(string(res.Status)))
+	fmt.Fprintf(&s, "%s %s", port(res.Port, res.Proto, res.Addr), Safe(string(res.Status)))
 	if len(res.Stopped) > 0 {
 		s.WriteString(", stopped " + Safe(strings.Join(res.Stopped, ", ")))
 	}
@@ -114,14 +119,28 @@ func Status(r jsonl.Record) string {
 	if res.Diagnostics != nil {
 		s.WriteString(findings(res.Diagnostics.Findings))
 	}
-	return s.String()
+	return s.String() + indented("", Isolation(res.Isolated))
+}
+
+// Isolation says what cannot be seen from inside of namespaces of our own; "" if
+// there are none.
+func Isolation(names []string) string {
+	switch {
+	case slices.Contains(names, "pid") && slices.Contains(names, "net"):
+		return "this is a sandbox: the ports and processes outside of it cannot be seen"
+	case slices.Contains(names, "net"):
+		return "this is a sandbox: the ports outside of it cannot be seen"
+	case slices.Contains(names, "pid"):
+		return "this is a sandbox: the processes outside of it cannot be seen"
+	}
+	return ""
 }
 
 // Report says a record of portdiag.
 func Report(r jsonl.Record) string {
 	report := read[portdiag.Report](r)
 	var s strings.Builder
-	fmt.Fprintf(&s, "%s %s", port(report.Port, report.Proto), Safe(string(report.Verdict)))
+	fmt.Fprintf(&s, "%s %s", port(report.Port, report.Proto, report.Addr), Safe(string(report.Verdict)))
 	if report.Verdict == portdiag.Blocked {
 		s.WriteString(": bind says " + Safe(report.BindError))
 	}
@@ -132,7 +151,7 @@ func Report(r jsonl.Record) string {
 	for _, unseen := range report.Unseen {
 		s.WriteString(indented("could not look: ", unseen))
 	}
-	return s.String()
+	return s.String() + indented("", Isolation(report.Isolated))
 }
 
 // chain says why a port is held, from the socket to what started it.
@@ -191,9 +210,13 @@ func read[T any](r jsonl.Record) T {
 	return v
 }
 
-func port(number uint16, proto listeners.Proto) string {
+// port says which: on every address, or on the one that was asked about.
+func port(number uint16, proto listeners.Proto, addr string) string {
 	if proto == "" {
 		proto = listeners.TCP
+	}
+	if addr != "" {
+		return fmt.Sprintf("%s %s:%d:", Safe(string(proto)), Safe(addr), number)
 	}
 	return fmt.Sprintf("%s port %d:", Safe(string(proto)), number)
 }

@@ -38,10 +38,7 @@ func (c *cases) lastLook(ctx context.Context) ([]listeners.Listener, error) {
 	if len(c.inOrder) == 0 {
 		return nil, nil
 	}
-	var queries []listeners.Query
-	for _, known := range c.inOrder {
-		queries = append(queries, known.query)
-	}
+	queries := c.queries()
 	w := c.watch()
 	for pause := time.Millisecond; ; pause = min(2*pause, 10*time.Millisecond) {
 		last := !w.goesOn()                                                // before the look, which may take a while and tells of its beginning
@@ -378,5 +375,9 @@ func (s Supervisor) String() string {
 
 // command is how a command is asked about the port.
 func (c *portCase) command(name string) string {
-	return shell.Join(append([]string{name}, c.query.Args()...)...)
+	argv := []string{name}
+	if name == "killport" {
+		argv = append(argv, c.flags...)
+	}
+	return shell.Join(append(argv, c.query.Args()...)...)
 }

@@ -13,4 +13,5 @@ func sockets(context.Context, []Query) ([]Socket, error)    { return nil, errors
 func holders(context.Context, []Socket) ([]Listener, error) { return nil, errors.ErrUnsupported }
 func holds(*process.Pin, Listener) (bool, error)            { return false, errors.ErrUnsupported }
 func closeSocket(context.Context, Socket) error             { return errors.ErrUnsupported }
-func unhide(command string) string                          { return "run it as root: sudo " + command }
+func unhide(_ HiddenBy, command string) string              { return "run it as root: sudo " + command }
+func showsBound(context.Context) bool                       { return false }

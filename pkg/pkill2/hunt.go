@@ -113,7 +113,7 @@ func (h *hunt) add(ctx context.Context, l listeners.Listener, said *manager.Mana
 		known[0].join(l)
 		return known[0]
 	}
-	t := &target{holder: l, sockets: []listeners.Listener{l}}
+	t := &target{opts: h.opts, holder: l, sockets: []listeners.Listener{l}}
 	t.prepare(ctx, h.opts, said)
 	for _, twin := range h.known[id] {
 		if twin.isTwin(t) {
@@ -531,7 +531,7 @@ func (t *target) leaveOpen() {
 		return
 	}
 	t.settle(Ghost, string(process.ProtectedNamespace), "a process outside of this PID namespace may have it")
-	t.result.Hint = "look from outside of this PID namespace; --override closes it all the same"
+	t.result.Hint = "look from outside of this PID namespace"
 }
 
 // closeGhost asks for one. It is the table that says what came of it.

@@ -22,7 +22,7 @@ var kernelServices = map[uint16]struct{ thread, what, unit string }{
 }
 
 // nobodys explains a socket that no process has: by the kernel, or as a ghost.
-func (r *Report) nobodys(ctx context.Context, q listeners.Query) Finding {
+func (r *Report) nobodys(ctx context.Context, s *Survey, q listeners.Query) Finding {
 	threads := kernelThreads()
 	if f, ok := serviceFinding(q.Port, threads); ok {
 		return f
@@ -45,7 +45,8 @@ func (r *Report) nobodys(ctx context.Context, q listeners.Query) Finding {
 			return endpointFinding(found[0])
 		}
 	}
-	return ghost(ctx, q, elusive(threads))
+	at := slices.IndexFunc(r.Listeners, func(l Listener) bool { return l.Owner == listeners.OwnerNone })
+	return ghost(ctx, question{q, s.flags}, r.Listeners[at].Listener, elusive(threads))
 }
 
 // kernelThreads are the names of those that run.

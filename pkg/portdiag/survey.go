@@ -1,0 +1,53 @@
+package portdiag
+
+import (
+	"slices"
+
+	"github.com/killport/killport/pkg/listeners"
+)
+
+// A Survey explains ports, one after another. What does not depend on the port
+// it looks up once.
+type Survey struct {
+	flags   []string          // of killport, in what it is asked by
+	queries []listeners.Query // that will be explained
+	host
+}
+
+// NewSurvey is for explaining what the queries ask about. The flags are those by
+// which killport is asked in remedies.
+func NewSurvey(flags []string, queries ...listeners.Query) *Survey {
+	return &Survey{flags: flags, queries: queries}
+}
+
+// question is how one asks about a port.
+type question struct {
+	listeners.Query
+	flags []string
+}
+
+func (q question) killport(flags ...string) []string {
+	return slices.Concat([]string{"killport"}, flags, q.flags, q.Args())
+}
+
+func (q question) portdiag() []string { return append([]string{"portdiag"}, q.Args()...) }
+
+// about is how one asks about a listener, no wider than the question was: by its
+// own address where one was asked for, or where others have the port at others.
+func (s *Survey) about(l listeners.Listener, q listeners.Query, all []listeners.Listener) question {
+	alone := l.Alone()
+	if q.Addr.IsValid() && !alone.Addr.IsValid() || !q.Addr.IsValid() && !differ(all) {
+		return question{q, s.flags}
+	}
+	return question{alone, s.flags}
+}
+
+// differ reports whether there are listeners at several addresses, and several
+// holders.
+func differ(all []listeners.Listener) bool {
+	addrs, pids := map[string]bool{}, map[int]bool{}
+	for _, l := range all {
+		addrs[l.LocalAddr], pids[l.PID] = true, true
+	}
+	return len(addrs) > 1 && len(pids) > 1
+}
