@@ -45,7 +45,7 @@ func (c *command) Run(s *cli.Session) error {
 		again := append([]string{"listeners"}, c.Words()...)
 		s.Hint("some holders are hidden from us: %s", listeners.Unhide(hidden[0], shell.Join(again...)))
 	}
-	if words := text.Isolation(process.Isolated()); words != "" {
+	if words := text.Isolation(process.Isolated()); words != "" && s.Shows(c.Format) {
 		s.Note("%s", words)
 	}
 	return nil

@@ -5,6 +5,7 @@ package suite_test
 import (
 	"fmt"
 	"net"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -12,14 +13,14 @@ import (
 	"testing"
 	"time"
 
+	"github.com/rogpeppe/go-internal/testscript"
 	"github.com/tidwall/gjson"
 )
 
 // closing runs killport --close-ghosts through a command, and reads its record.
-// These tests are in a PID namespace of their own, and so must insist.
 func closing(t *testing.T, through []string, port int, args ...string) (result, gjson.Result) {
 	t.Helper()
-	argv := slices.Concat([]string{"killport", "--close-ghosts", "--override", strconv.Itoa(port)}, args)
+	argv := slices.Concat([]string{"killport", "--close-ghosts", strconv.Itoa(port)}, args)
 	return sight{through: through}.run(t, argv...)
 }
 
@@ -34,10 +35,21 @@ func binds(t *testing.T, addr string) {
 	l.Close()
 }
 
-// TestCloseGhosts: the sockets that nobody has are closed, all of them, and
+// TestGhosts: what has no process is told from what has one.
+func TestGhosts(t *testing.T) {
+	require(t, "ghosts")
+	for _, sit := range ghostSituations {
+		t.Run(sit.name, func(t *testing.T) { sit.test(t) })
+	}
+	t.Run("scripts", func(t *testing.T) {
+		testscript.Run(t, testscript.Params{Files: scripts(t, filepath.Join("testdata", "ghosts")), Setup: setup, Cmds: commands, Condition: condition})
+	})
+}
+
+// TestGhostsAreClosed: the sockets that nobody has are closed, all of them, and
 // nothing is signalled.
-func TestCloseGhosts(t *testing.T) {
-	require(t, "private")
+func TestGhostsAreClosed(t *testing.T) {
+	require(t, "ghosts")
 	for name, n := range map[string]int{"one": 1, "reuseport": 3} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -83,30 +95,19 @@ func unclosed(t *testing.T, a *animal, res result, line gjson.Result, reason, hi
 	a.lives(t, a.PID)
 }
 
-// TestCloseGhostsDenied: it takes CAP_NET_ADMIN, which root in a container has
+// TestGhostsAreClosedByRoot: it takes CAP_NET_ADMIN, which root in a container has
 // not.
-func TestCloseGhostsDenied(t *testing.T) {
-	require(t, "private", "otheruser")
+func TestGhostsAreClosedByRoot(t *testing.T) {
+	require(t, "ghosts", "otheruser")
 	t.Parallel()
 	a := zoo(t, t.TempDir(), "scm")
 	res, line := closing(t, withoutNetAdmin, a.Port)
 	unclosed(t, a, res, line, "denied", "CAP_NET_ADMIN")
 }
 
-// TestCloseGhostsInside: from inside a PID namespace a server outside of it, in
-// the same network, looks like a ghost.
-func TestCloseGhostsInside(t *testing.T) {
-	require(t, "private")
-	t.Parallel()
-	a := zoo(t, t.TempDir(), "serve")
-	inside := []string{"unshare", "--fork", "--kill-child", "--pid", "--mount-proc"}
-	res, line := sight{through: inside}.run(t, "killport", "--close-ghosts", a.port())
-	unclosed(t, a, res, line, "namespace", "--override")
-}
-
-// TestCloseGhostsMPTCP: the kernel does not close the sockets of MPTCP.
-func TestCloseGhostsMPTCP(t *testing.T) {
-	require(t, "private")
+// TestGhostsOfMPTCP: the kernel does not close the sockets of MPTCP.
+func TestGhostsOfMPTCP(t *testing.T) {
+	require(t, "ghosts")
 	t.Parallel()
 	dir := t.TempDir()
 	if !zoo(t, dir, "serve", "--mptcp").MPTCP {
@@ -117,13 +118,13 @@ func TestCloseGhostsMPTCP(t *testing.T) {
 	unclosed(t, a, res, line, "not_closable", "EINVAL")
 }
 
-// TestCloseGhostsDryRun: it is said, and not done.
-func TestCloseGhostsDryRun(t *testing.T) {
-	require(t, "private")
+// TestGhostsInADryRun: it is said, and not done.
+func TestGhostsInADryRun(t *testing.T) {
+	require(t, "ghosts")
 	t.Parallel()
 	a := zoo(t, t.TempDir(), "scm")
 	for _, want := range []struct{ flags, outcome string }{
-		{"--close-ghosts --override", "would_close"}, {"--close-ghosts", "ghost"}, {"--override", "ghost"},
+		{"--close-ghosts", "would_close"}, {"--override", "ghost"}, {"", "ghost"},
 	} {
 		res, line := sight{}.run(t, slices.Concat([]string{"killport", "--dry-run", a.port()}, strings.Fields(want.flags))...)
 		if res.code != 0 || line.Get("pkill2.outcome").Str != want.outcome {
@@ -136,10 +137,10 @@ func TestCloseGhostsDryRun(t *testing.T) {
 	a.lives(t, a.PID)
 }
 
-// TestCloseGhostsSpares: what somebody has is no ghost, whoever says so. (That
+// TestGhostsAreNobodys: what somebody has is no ghost, whoever says so. (That
 // hidden holders are spared is in TestVisibility.)
-func TestCloseGhostsSpares(t *testing.T) {
-	require(t, "private")
+func TestGhostsAreNobodys(t *testing.T) {
+	require(t, "ghosts")
 	t.Run("holder", func(t *testing.T) {
 		t.Parallel()
 		a := zoo(t, t.TempDir(), "slow", "--for", "300ms", "--mark", "mark")
@@ -163,7 +164,7 @@ func TestCloseGhostsSpares(t *testing.T) {
 		a := zoo(t, t.TempDir(), "serve")
 		socket := gjson.Get(list(t, a.Port), "socket").Raw
 		forged := fmt.Sprintf(`{"proto":"TCP","local_addr":"127.0.0.1","local_port":%d,"pid":0,"owner":"none","socket":%s}`+"\n", a.Port, socket)
-		res := run(t, tool(t.Context(), forged, "pkill2", "--close-ghosts", "--override"))
+		res := run(t, tool(t.Context(), forged, "pkill2", "--close-ghosts"))
 		if res.code != 1 || gjson.Get(res.stdout, "pkill2.outcome").Str != "ghost" || gjson.Get(res.stdout, "pkill2.reason").Str != "not_closable" {
 			t.Errorf("exit code %d, want 1, and it not closed: %s", res.code, res.stdout)
 		}
@@ -174,9 +175,10 @@ func TestCloseGhostsSpares(t *testing.T) {
 	})
 }
 
-// TestExitingIsNamed: one that takes long to close its files shows none of them,
+// TestGhostsOfTheExiting: one that takes long to close its files shows none of them,
 // and is the reason for a ghost all the same.
-func TestExitingIsNamed(t *testing.T) {
+func TestGhostsOfTheExiting(t *testing.T) {
+	require(t, "ghosts")
 	a := zoo(t, t.TempDir(), "lingering", "--for", "3s")
 	a.pins[a.PID].signal(syscall.SIGTERM)
 	var line gjson.Result

@@ -450,8 +450,10 @@ func (c *portCase) inUse(res *Result) {
 		res.Hint = "look again: " + c.command("portdiag")
 	case f.Cause == portdiag.CauseTimeWait:
 		res.Hint = "wait until it is over: " + shell.Join(f.Remedy.Command...)
+	case f.Cause == portdiag.CauseConnection:
+		res.Hint = "killport does not end connections; this does: " + shell.Join(f.Remedy.Command...)
 	default:
-		res.Hint = "killport leaves it alone: " + shell.Join(f.Remedy.Command...)
+		res.Hint = "this helps: " + shell.Join(f.Remedy.Command...)
 	}
 }
 
