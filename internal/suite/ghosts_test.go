@@ -5,7 +5,6 @@ package suite_test
 import (
 	"fmt"
 	"net"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -13,14 +12,13 @@ import (
 	"testing"
 	"time"
 
-	"github.com/rogpeppe/go-internal/testscript"
 	"github.com/tidwall/gjson"
 )
 
 // closing runs killport --close-ghosts through a command, and reads its record.
 func closing(t *testing.T, through []string, port int, args ...string) (result, gjson.Result) {
 	t.Helper()
-	argv := slices.Concat([]string{"killport", "--close-ghosts", strconv.Itoa(port)}, args)
+	argv := slices.Concat([]string{"seeing", "killport", "--close-ghosts", strconv.Itoa(port)}, args)
 	return sight{through: through}.run(t, argv...)
 }
 
@@ -35,20 +33,9 @@ func binds(t *testing.T, addr string) {
 	l.Close()
 }
 
-// TestGhosts: what has no process is told from what has one.
-func TestGhosts(t *testing.T) {
-	require(t, "ghosts")
-	for _, sit := range ghostSituations {
-		t.Run(sit.name, func(t *testing.T) { sit.test(t) })
-	}
-	t.Run("scripts", func(t *testing.T) {
-		testscript.Run(t, testscript.Params{Files: scripts(t, filepath.Join("testdata", "ghosts")), Setup: setup, Cmds: commands, Condition: condition})
-	})
-}
-
-// TestGhostsAreClosed: the sockets that nobody has are closed, all of them, and
+// TestCloseGhosts: the sockets that nobody has are closed, all of them, and
 // nothing is signalled.
-func TestGhostsAreClosed(t *testing.T) {
+func TestCloseGhosts(t *testing.T) {
 	require(t, "ghosts")
 	for name, n := range map[string]int{"one": 1, "reuseport": 3} {
 		t.Run(name, func(t *testing.T) {
@@ -95,9 +82,9 @@ func unclosed(t *testing.T, a *animal, res result, line gjson.Result, reason, hi
 	a.lives(t, a.PID)
 }
 
-// TestGhostsAreClosedByRoot: it takes CAP_NET_ADMIN, which root in a container has
+// TestCloseGhostsDenied: it takes CAP_NET_ADMIN, which root in a container has
 // not.
-func TestGhostsAreClosedByRoot(t *testing.T) {
+func TestCloseGhostsDenied(t *testing.T) {
 	require(t, "ghosts", "otheruser")
 	t.Parallel()
 	a := zoo(t, t.TempDir(), "scm")
@@ -105,8 +92,8 @@ func TestGhostsAreClosedByRoot(t *testing.T) {
 	unclosed(t, a, res, line, "denied", "CAP_NET_ADMIN")
 }
 
-// TestGhostsOfMPTCP: the kernel does not close the sockets of MPTCP.
-func TestGhostsOfMPTCP(t *testing.T) {
+// TestCloseGhostsMPTCP: the kernel does not close the sockets of MPTCP.
+func TestCloseGhostsMPTCP(t *testing.T) {
 	require(t, "ghosts")
 	t.Parallel()
 	dir := t.TempDir()
@@ -118,15 +105,15 @@ func TestGhostsOfMPTCP(t *testing.T) {
 	unclosed(t, a, res, line, "not_closable", "EINVAL")
 }
 
-// TestGhostsInADryRun: it is said, and not done.
-func TestGhostsInADryRun(t *testing.T) {
+// TestCloseGhostsDryRun: it is said, and not done.
+func TestCloseGhostsDryRun(t *testing.T) {
 	require(t, "ghosts")
 	t.Parallel()
 	a := zoo(t, t.TempDir(), "scm")
 	for _, want := range []struct{ flags, outcome string }{
 		{"--close-ghosts", "would_close"}, {"--override", "ghost"}, {"", "ghost"},
 	} {
-		res, line := sight{}.run(t, slices.Concat([]string{"killport", "--dry-run", a.port()}, strings.Fields(want.flags))...)
+		res, line := sight{}.run(t, slices.Concat([]string{"seeing", "killport", "--dry-run", a.port()}, strings.Fields(want.flags))...)
 		if res.code != 0 || line.Get("pkill2.outcome").Str != want.outcome {
 			t.Errorf("%s: exit code %d, want 0, and %s: %s", want.flags, res.code, want.outcome, line)
 		}
@@ -137,9 +124,9 @@ func TestGhostsInADryRun(t *testing.T) {
 	a.lives(t, a.PID)
 }
 
-// TestGhostsAreNobodys: what somebody has is no ghost, whoever says so. (That
+// TestCloseGhostsSpares: what somebody has is no ghost, whoever says so. (That
 // hidden holders are spared is in TestVisibility.)
-func TestGhostsAreNobodys(t *testing.T) {
+func TestCloseGhostsSpares(t *testing.T) {
 	require(t, "ghosts")
 	t.Run("holder", func(t *testing.T) {
 		t.Parallel()
@@ -153,7 +140,7 @@ func TestGhostsAreNobodys(t *testing.T) {
 		t.Parallel()
 		addr := "127.0.0.1:" + strconv.Itoa(freshPorts(1))
 		res := run(t, tool(t.Context(), "", "zoo", "run-holding", addr, "--",
-			"sh", "-c", "killport --close-ghosts {port}; echo $?; listeners {port}"))
+			"seeing", "sh", "-c", "killport --close-ghosts {port}; echo $?; listeners {port}"))
 		lines := strings.Split(res.stdout, "\n")
 		if len(lines) != 4 || lines[1] != "1" || gjson.Get(lines[0], "reason").Str != "ancestor" || gjson.Get(lines[2], "pid").Int() != int64(res.pid) {
 			t.Errorf("want PID %d to have it still: %q", res.pid, lines)
@@ -164,7 +151,7 @@ func TestGhostsAreNobodys(t *testing.T) {
 		a := zoo(t, t.TempDir(), "serve")
 		socket := gjson.Get(list(t, a.Port), "socket").Raw
 		forged := fmt.Sprintf(`{"proto":"TCP","local_addr":"127.0.0.1","local_port":%d,"pid":0,"owner":"none","socket":%s}`+"\n", a.Port, socket)
-		res := run(t, tool(t.Context(), forged, "pkill2", "--close-ghosts"))
+		res := run(t, tool(t.Context(), forged, "seeing", "pkill2", "--close-ghosts"))
 		if res.code != 1 || gjson.Get(res.stdout, "pkill2.outcome").Str != "ghost" || gjson.Get(res.stdout, "pkill2.reason").Str != "not_closable" {
 			t.Errorf("exit code %d, want 1, and it not closed: %s", res.code, res.stdout)
 		}
@@ -175,15 +162,15 @@ func TestGhostsAreNobodys(t *testing.T) {
 	})
 }
 
-// TestGhostsOfTheExiting: one that takes long to close its files shows none of them,
+// TestExitingIsNamed: one that takes long to close its files shows none of them,
 // and is the reason for a ghost all the same.
-func TestGhostsOfTheExiting(t *testing.T) {
+func TestExitingIsNamed(t *testing.T) {
 	require(t, "ghosts")
 	a := zoo(t, t.TempDir(), "lingering", "--for", "3s")
 	a.pins[a.PID].signal(syscall.SIGTERM)
 	var line gjson.Result
 	if !eventually(2*time.Second, func() bool {
-		_, line = sight{}.run(t, "portdiag", strconv.Itoa(a.Port))
+		_, line = sight{}.run(t, "seeing", "portdiag", strconv.Itoa(a.Port))
 		return line.Get("verdict").Str == "ghost"
 	}) {
 		t.Fatalf("no ghost: %s", line)

@@ -472,14 +472,12 @@ var situations = []situation{
 	{name: "vfork", args: quick, set: play("vfork"), want: cleaned("holder"), after: lives("parent")},
 	{name: "io_uring", set: play("iouring"), want: cleaned("holder")},
 	{name: "io_uring_accepting", set: play("iouring", "--accept"), want: cleaned("holder")},
-	{name: "many_threads", set: play("threads", "--n", "200"), want: cleaned("holder")},
-}
-
-// ghostSituations are played where ghosts can be told.
-var ghostSituations = []situation{
 	{
-		name: "ghost",
-		set:  play("scm"),
+		name: "ghost", needs: []string{"ghosts"},
+		set: func(s *staging) {
+			s.add("holder", "scm")
+			s.through = []string{"seeing"}
+		},
 		want: verdict{
 			Status: "ghost", Ghost: []string{"nobody"}, Still: true, Remaining: []string{"nobody"},
 			Reason: "ghost", Diagnosed: "ghost",
@@ -487,6 +485,7 @@ var ghostSituations = []situation{
 		codes: "0 0 1 1",
 		after: lives("holder"),
 	},
+	{name: "many_threads", set: play("threads", "--n", "200"), want: cleaned("holder")},
 }
 
 // ancestor has the tools run by a process that holds the port.

@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"path/filepath"
 	"runtime"
 	"slices"
 	"strconv"
@@ -20,19 +21,10 @@ import (
 	"syscall"
 	"testing"
 	"time"
-
-	"github.com/killport/killport/pkg/process"
 )
 
 // insideVar is set for the test binary that runs inside the namespaces.
 const insideVar = "KILLPORT_SUITE_INSIDE"
-
-// alone is its value where only the network is our own. The tests of ghosts run
-// there: from inside of a PID namespace nothing is provably one.
-const alone = "network"
-
-// ghostTests are how their names begin.
-const ghostTests = "TestGhosts"
 
 func TestMain(m *testing.M) {
 	flag.Parse()
@@ -40,7 +32,6 @@ func TestMain(m *testing.M) {
 		if f := flag.Lookup("test.parallel"); f.Value.String() == f.DefValue {
 			f.Value.Set(strconv.Itoa(4 * runtime.GOMAXPROCS(0))) // the tests wait far more than they compute
 		}
-		choose()
 		os.Exit(m.Run())
 	}
 	dir, err := os.MkdirTemp("", "killport-suite")
@@ -51,17 +42,6 @@ func TestMain(m *testing.M) {
 	code := outside(m, dir)
 	os.RemoveAll(dir)
 	os.Exit(code)
-}
-
-// choose leaves the tests of ghosts to the run that is for them.
-func choose() {
-	run, skip := flag.Lookup("test.run"), flag.Lookup("test.skip")
-	switch {
-	case os.Getenv(insideVar) != alone && skip.Value.String() == "":
-		skip.Value.Set("^" + ghostTests)
-	case os.Getenv(insideVar) == alone && run.Value.String() == "":
-		run.Value.Set("^" + ghostTests)
-	}
 }
 
 // outside builds the programs, and runs the tests in namespaces where that can
@@ -75,57 +55,36 @@ func outside(m *testing.M, dir string) int {
 		if namespaces(user, "true").Run() != nil {
 			continue
 		}
-		code := reexec(cmp.Or(strings.Join(user, " "), "root"), func(argv ...string) *exec.Cmd { return namespaces(user, argv...) })
-		if run := flag.Lookup("test.run").Value.String(); user == nil && (run == "" || strings.Contains(run, "Ghosts")) {
-			code = max(code, reexec(alone, network))
+		code, err := reexec(user)
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
 		}
 		return code
 	}
 	return m.Run()
 }
 
-// lit is the command line of argv where the loopback interface is up.
-func lit(argv []string) []string {
-	return append([]string{"sh", "-c", `ip link set lo up || exit 1; "$@"; exit $?`, "sh"}, argv...)
-}
-
 // namespaces is the command argv in namespaces of its own. There PID 1 is the
 // shell, which reaps orphans; the rest ends with it, and it with unshare.
 func namespaces(user []string, argv ...string) *exec.Cmd {
-	args := append(user[:len(user):len(user)], "--fork", "--kill-child", "--pid", "--mount-proc", "--net")
-	return exec.Command("unshare", append(args, lit(argv)...)...)
-}
-
-// network is the command argv in a network of its own, so that nobody else's
-// ports are in reach.
-func network(argv ...string) *exec.Cmd {
-	return exec.Command("unshare", append([]string{"--fork", "--kill-child", "--net"}, lit(argv)...)...)
+	args := append(user[:len(user):len(user)], "--fork", "--kill-child", "--pid", "--mount-proc", "--net",
+		"sh", "-c", `ip link set lo up || exit 1; "$@"; exit $?`, "sh")
+	return exec.Command("unshare", append(args, argv...)...)
 }
 
 // reexec runs this test binary again, inside, and returns its exit code.
-func reexec(inside string, in func(argv ...string) *exec.Cmd) int {
+func reexec(user []string) (int, error) {
 	self, err := os.Executable()
 	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
+		return 1, err
 	}
 	runtime.LockOSThread() // Pdeathsig is about the thread
-	cmd := in(append([]string{self}, os.Args[1:]...)...)
-	cmd.Env = append(os.Environ(), insideVar+"="+inside)
+	cmd := namespaces(user, append([]string{self}, os.Args[1:]...)...)
+	cmd.Env = append(os.Environ(), insideVar+"="+cmp.Or(strings.Join(user, " "), "root"))
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	code, err := await(cmd)
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-	}
-	return code
-}
-
-// await runs a command, and ends it if we are to end.
-func await(cmd *exec.Cmd) (int, error) {
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT)
-	defer signal.Stop(signals)
 	if err := cmd.Start(); err != nil {
 		return 1, err
 	}
@@ -160,22 +119,36 @@ var needs = map[string]func() error{
 
 // private is for all tests that kill.
 func private() error {
-	if inside := os.Getenv(insideVar); inside == "" || inside == alone || os.Getppid() != 1 {
+	if os.Getenv(insideVar) == "" || os.Getppid() != 1 {
 		return errors.New("it kills, and unshare gives us no namespaces of our own")
 	}
 	return nil
 }
 
-// ghosts is for tests in which nobody has a socket.
-func ghosts() error {
-	switch {
-	case os.Getenv(insideVar) != alone:
-		return errors.New("it takes a network of its own, which unshare gives to root")
-	case !process.Outermost():
-		return errors.New("inside of a PID namespace nothing is provably a ghost")
+// ghosts is for tests in which a socket provably has no holder, as the command
+// seeing has it: it runs another with tools for which nobody is outside of our PID
+// namespace. So they are linked here.
+func ghosts() error { return cmp.Or(private(), seeing()) }
+
+var seeing = sync.OnceValue(func() error {
+	ns, err := os.Readlink("/proc/self/ns/pid")
+	if err != nil {
+		return err
 	}
-	return nil
-}
+	zoo, err := exec.LookPath("zoo")
+	if err != nil {
+		return err
+	}
+	bin := filepath.Dir(zoo)
+	seers := filepath.Join(bin, "seers")
+	if err := os.Mkdir(seers, 0o755); err != nil {
+		return err
+	}
+	if err := compileInto(seers, "-ldflags=-X=github.com/killport/killport/pkg/process.hostPIDs="+ns, "./cmd/..."); err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(bin, "seeing"), []byte("#!/bin/sh\nPATH="+seers+":$PATH exec \"$@\"\n"), 0o755)
+})
 
 // nobody runs a command as a user that may do nothing.
 var nobody = []string{"setpriv", "--reuid", "65534", "--clear-groups"}

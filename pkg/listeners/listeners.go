@@ -291,6 +291,10 @@ func Holders(ctx context.Context, found []Socket) ([]Listener, error) { return h
 // means that we may not look.
 func Holds(p *process.Pin, l Listener) (bool, error) { return holds(p, l) }
 
+// Held returns those of the sockets that the pinned process has open, in as far
+// as we may look.
+func Held(p *process.Pin, among []Socket) ([]Socket, error) { return heldBy(p, among) }
+
 // Unhide says what helps to see the holders of l, which are hidden; command is
 // how to look again.
 func Unhide(l Listener, command string) string { return unhide(l.HiddenBy, command) }

@@ -49,7 +49,9 @@ type Listener struct {
 	listeners.Listener
 	Check pidcheck.Result `json:"pidcheck"`
 	Why   []Link          `json:"why,omitempty"` // from the socket to what started it
-	ask   question        // about it alone
+
+	ask  question // about it alone
+	also []string // what else is freed with its holder
 }
 
 // Cause is the word for what a finding is about.
@@ -173,6 +175,7 @@ func (s *Survey) Explain(ctx context.Context, q listeners.Query, found []listene
 		}
 		r.Listeners = append(r.Listeners, about)
 	}
+	r.reach(s.sockets(ctx))
 	r.Bindable, r.BindError = bindable(q)
 	r.Verdict = r.judge()
 	if f, ok := absent(q, r.BindError); ok {
@@ -191,6 +194,32 @@ func Diagnose(ctx context.Context, q listeners.Query) (Report, error) {
 		return Report{}, err
 	}
 	return NewSurvey(nil, q).Explain(manager.Remember(ctx), q, found)
+}
+
+// reach notes what else, of all that listens, is freed with each holder that
+// killport ends.
+func (r *Report) reach(all []listeners.Socket) {
+	var asked []listeners.Listener
+	for _, l := range r.Listeners {
+		asked = append(asked, l.Listener)
+	}
+	for i := range r.Listeners {
+		l := &r.Listeners[i]
+		way := l.Check.Way(pidcheck.Leave{Override: true})
+		if l.Owner != "" || !way.Ends() {
+			continue
+		}
+		p, err := process.Open(l.PID)
+		if err != nil {
+			continue
+		}
+		var lever *manager.Manager
+		if way == pidcheck.ByLever {
+			lever = l.Check.ManagedBy
+		}
+		l.also = pidcheck.Also(p, lever, all, asked)
+		p.Close()
+	}
 }
 
 // absent: nobody can listen on an address that no interface has, and no command
@@ -239,14 +268,19 @@ func (l Listener) findings(bindable bool) []Finding {
 		return []Finding{l.hidden(evidence)}
 	}
 	evidence["pid"], evidence["name"] = l.PID, l.Check.Name
-	found := []Finding{{
+	f := Finding{
 		Cause: CauseListener, Severity: Error, Evidence: evidence,
 		Summary: fmt.Sprintf("%s (PID %d, %s) listens on %s", l.Check.Name, l.PID, l.who(), l.Addr()),
 		Remedy:  l.remedy(),
-	}}
-	if l.State == listeners.Bound {
-		found[0] = l.bound(bindable)
 	}
+	if l.State == listeners.Bound {
+		f = l.bound(bindable)
+	}
+	if len(l.also) > 0 {
+		f.Evidence["also_listens"] = l.also
+		f.Summary += "; with it goes " + strings.Join(l.also, ", ")
+	}
+	found := []Finding{f}
 	if m := l.Check.ManagedBy; m != nil {
 		found = append(found, managedFinding(m, l.PID))
 	}

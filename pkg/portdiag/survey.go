@@ -1,6 +1,7 @@
 package portdiag
 
 import (
+	"context"
 	"slices"
 
 	"github.com/killport/killport/pkg/listeners"
@@ -11,6 +12,8 @@ import (
 type Survey struct {
 	flags   []string          // of killport, in what it is asked by
 	queries []listeners.Query // that will be explained
+	table   []listeners.Socket
+	read    bool // the table was
 	host
 }
 
@@ -18,6 +21,15 @@ type Survey struct {
 // which killport is asked in remedies.
 func NewSurvey(flags []string, queries ...listeners.Query) *Survey {
 	return &Survey{flags: flags, queries: queries}
+}
+
+// sockets are all that listen; what cannot be read is not told.
+func (s *Survey) sockets(ctx context.Context) []listeners.Socket {
+	if !s.read {
+		s.table, _ = listeners.Sockets(ctx)
+		s.read = true
+	}
+	return s.table
 }
 
 // question is how one asks about a port.
