@@ -66,7 +66,7 @@ type Result struct {
 	Failed         []int            `json:"failed"`          // that we could not or would not end
 	Ghost          []int            `json:"ghost"`           // that the kernel names, and that do not exist
 	StillListening bool             `json:"still_listening"` // now
-	RemainingPIDs  []int            `json:"remaining_pids"`  // who listens now, or has it bound
+	RemainingPIDs  []int            `json:"remaining_pids"`  // who has it now
 	Released       []int            `json:"released,omitempty"`
 	Stopped        []string         `json:"stopped,omitempty"` // what managed holders, and was stopped, in words
 	Respawned      []Respawn        `json:"respawned,omitempty"`
@@ -296,16 +296,20 @@ func (h *holder) parseOutcome(r jsonl.Record) error {
 // sight is how it stands with a port at last.
 type sight struct {
 	now       []listeners.Listener // that have it
-	bindError string               // what bind says, if nobody has
+	bindError string               // what bind says, if nobody listens
 	report    *portdiag.Report     // once it was needed
 }
 
-func (s sight) isTaken() bool { return len(s.now) > 0 || s.binds("EADDRINUSE") }
+// isTaken: what is merely bound is in the way of a server only if bind says so;
+// two that set SO_REUSEADDR can be bound at once.
+func (s sight) isTaken() bool { return slices.ContainsFunc(s.now, listens) || s.binds("EADDRINUSE") }
+
+func listens(l listeners.Listener) bool { return l.State == "" }
 
 // binds reports whether bind says so, in the words of Windows too.
 func (s sight) binds(says string) bool { return strings.TrimPrefix(s.bindError, "WSA") == says }
 
-// see makes one bind if nobody is listed. What that runs into may listen by now,
+// see makes one bind if nobody listens. What that runs into may listen by now,
 // or be over: then it is looked at again.
 func (c *portCase) see(ctx context.Context, survey *portdiag.Survey, listed []listeners.Listener) (s sight, err error) {
 	for _, l := range listed {
@@ -313,10 +317,13 @@ func (c *portCase) see(ctx context.Context, survey *portdiag.Survey, listed []li
 			s.now = append(s.now, l)
 		}
 	}
-	if len(s.now) > 0 {
+	if s.isTaken() {
 		return s, nil
 	}
 	if _, s.bindError = portdiag.Bindable(c.query); !s.isTaken() {
+		return s, nil
+	}
+	if len(s.now) > 0 {
 		return s, nil
 	}
 	if s.now, err = listeners.List(ctx, c.query); err != nil {
@@ -364,7 +371,7 @@ func (c *portCase) record(ctx context.Context, survey *portdiag.Survey, listed [
 func (c *portCase) judge(s sight) Result {
 	res := Result{
 		Port: c.query.Port, Addr: c.query.Where(), Isolated: process.Isolated(),
-		StillListening: slices.ContainsFunc(s.now, func(l listeners.Listener) bool { return l.State == "" }),
+		StillListening: slices.ContainsFunc(s.now, listens),
 		Killed:         []int{}, Failed: []int{}, Ghost: []int{}, RemainingPIDs: []int{},
 	}
 	if c.query.Proto != listeners.TCP {
@@ -374,7 +381,9 @@ func (c *portCase) judge(s sight) Result {
 		c.count(&res, h, s)
 	}
 	for _, l := range s.now {
-		insert(&res.RemainingPIDs, l.PID)
+		if s.isTaken() {
+			insert(&res.RemainingPIDs, l.PID)
+		}
 	}
 	res.Status = Judge(len(c.holders) > 0, len(res.Failed) > 0, len(res.Ghost) > 0, s.isTaken())
 	c.explain(&res, s.now)

@@ -273,7 +273,11 @@ func TestVerdicts(t *testing.T) {
 			*list = append([]int{}, *list...) // [] rather than null
 		}
 		c := &portCase{query: at(0, 0).Query(), holders: tt.holders}
-		if diff := gocmp.Diff(tt.want, c.judge(sight{now: tt.now})); diff != "" {
+		s := sight{now: tt.now}
+		if len(s.now) > 0 {
+			s.bindError = "EADDRINUSE"
+		}
+		if diff := gocmp.Diff(tt.want, c.judge(s)); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", tt.name, diff)
 		}
 	}
@@ -313,6 +317,24 @@ func TestVerdictsOfBind(t *testing.T) {
 		c := &portCase{query: at(0, 0).Query(), holders: tt.holders}
 		if diff := gocmp.Diff(tt.want, c.judge(sight{bindError: tt.bind})); diff != "" {
 			t.Errorf("%s, and bind says %s (-want +got):\n%s", tt.name, tt.bind, diff)
+		}
+	}
+}
+
+// What is bound, and lets another be bound beside it, takes nothing.
+func TestVerdictsOfShared(t *testing.T) {
+	for name, tt := range map[string]struct {
+		holders []holder
+		want    Status
+	}{
+		"nobody was listed":                         {nil, Free},
+		"a ghost was closed, which leaves it bound": {[]holder{{Listener: nobody(1, listeners.OwnerNone), outcome: pkill2.Closed}}, Cleaned},
+		"it was denied":                             {[]holder{{Listener: bound(a, 1), outcome: pkill2.Denied}}, Partial},
+	} {
+		c := &portCase{query: at(0, 0).Query(), holders: tt.holders}
+		got := c.judge(sight{now: []listeners.Listener{bound(a, 1)}})
+		if got.Status != tt.want || len(got.RemainingPIDs) > 0 || got.StillListening {
+			t.Errorf("%s: %+v; want %s", name, got, tt.want)
 		}
 	}
 }

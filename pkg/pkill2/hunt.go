@@ -550,12 +550,21 @@ func (t *target) leaveOpen() {
 	t.result.Hint = "look from outside of this PID namespace"
 }
 
+// listens reports whether one of t's sockets does: the kernel leaves those bound
+// that it closes and that were bound to a port by name (tcp_set_state, net/ipv4/tcp.c).
+func (t *target) listens(live table) bool {
+	return slices.ContainsFunc(t.sockets, func(l listeners.Listener) bool {
+		s, ok := live.row(l)
+		return ok && s.State == ""
+	})
+}
+
 // closeGhost asks for one. It is the table that says what came of it.
 func (h *hunt) closeGhost(ctx context.Context, t *target) {
 	err := listeners.CloseGhost(ctx, t.holder)
 	live, lookErr := h.look(ctx)
 	switch {
-	case (err == nil || errors.Is(err, syscall.ENOENT)) && lookErr == nil && !t.hasAny(live):
+	case (err == nil || errors.Is(err, syscall.ENOENT)) && lookErr == nil && !t.listens(live):
 		t.settle(Closed, "", "")
 	case errors.Is(err, process.ErrDenied):
 		t.settle(Ghost, "denied", "")

@@ -235,10 +235,14 @@ func absent(q listeners.Query, bindError string) (Finding, bool) {
 	}, true
 }
 
+func listens(l Listener) bool { return l.State == "" }
+
 func (r Report) judge() Verdict {
 	named := func(l Listener) bool { return l.Owner == "" }
 	hidden := func(l Listener) bool { return l.Owner == listeners.OwnerHidden }
 	switch {
+	case r.Bindable && !slices.ContainsFunc(r.Listeners, listens):
+		return Free // those that are merely bound share it with who sets SO_REUSEADDR
 	case slices.ContainsFunc(r.Listeners, named):
 		return Held
 	case slices.ContainsFunc(r.Listeners, hidden):

@@ -75,9 +75,9 @@ func sockaddr(q listeners.Query) (family int, addr unix.Sockaddr) {
 // explain adds the findings that are not about a holder.
 func (r *Report) explain(ctx context.Context, s *Survey, q listeners.Query) error {
 	if slices.ContainsFunc(r.Listeners, func(l Listener) bool { return l.Owner == listeners.OwnerNone }) {
-		r.Findings = append(r.Findings, r.nobodys(ctx, s, q))
+		r.Findings = append(r.Findings, r.inTheWay(r.nobodys(ctx, s, q)))
 	}
-	if !slices.ContainsFunc(r.Listeners, func(l Listener) bool { return l.State == "" }) {
+	if !slices.ContainsFunc(r.Listeners, listens) {
 		if err := r.sockets(ctx, q); err != nil {
 			r.Unseen = append(r.Unseen, err.Error())
 		}
@@ -87,6 +87,15 @@ func (r *Report) explain(ctx context.Context, s *Survey, q listeners.Query) erro
 		r.Findings = append(r.Findings, f)
 	}
 	return ctx.Err()
+}
+
+// inTheWay is f, which is no more than a warning if bind says that the port can be
+// had.
+func (r *Report) inTheWay(f Finding) Finding {
+	if r.Bindable {
+		f.Severity = Warning
+	}
+	return f
 }
 
 // timerTimeWait is the timer of a connection that nobody has any more, and that the
@@ -115,7 +124,7 @@ func (r *Report) sockets(ctx context.Context, q listeners.Query) error {
 		return err
 	}
 	if len(open) > 0 {
-		r.Findings = append(r.Findings, r.connected(ctx, q, open))
+		r.Findings = append(r.Findings, r.inTheWay(connected(ctx, q, open)))
 	}
 	if len(waiting) > 0 {
 		r.Findings = append(r.Findings, r.waits(q, waiting))
@@ -126,7 +135,7 @@ func (r *Report) sockets(ctx context.Context, q listeners.Query) error {
 	return nil
 }
 
-func (r *Report) connected(ctx context.Context, q listeners.Query, open []inetdiag.Socket) Finding {
+func connected(ctx context.Context, q listeners.Query, open []inetdiag.Socket) Finding {
 	var remotes []string
 	left := true // by those who had it
 	for _, s := range open {
@@ -147,9 +156,6 @@ func (r *Report) connected(ctx context.Context, q listeners.Query, open []inetdi
 	}
 	if !left {
 		f.Remedy = endOrLook(ctx, q, pids)
-	}
-	if r.Bindable {
-		f.Severity = Warning
 	}
 	return f
 }
