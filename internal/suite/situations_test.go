@@ -85,7 +85,7 @@ func (s *staging) add(role string, args ...string) *animal {
 	for _, pid := range append([]int{a.PID}, a.PIDs...) {
 		s.roles[pid] = role
 	}
-	for pid, role := range map[int]string{a.Parent: "parent", a.Supervisor: "supervisor", a.PeerPID: "peer"} {
+	for pid, role := range map[int]string{a.Parent: "parent", a.Supervisor: "supervisor", a.PeerPID: "peer", a.Child: "child"} {
 		if pid != 0 && s.roles[pid] == "" {
 			s.roles[pid] = role
 		}
