@@ -112,6 +112,7 @@ var needs = map[string]func() error{
 	"otheruser": sync.OnceValue(otherUser),
 	"ipv6":      sync.OnceValue(ipv6),
 	"bash":      program("bash"),
+	"bwrap":     program("bwrap"),
 	"jq":        program("jq"),
 	"script":    program("script"),
 	"strace":    program("strace"),
@@ -126,12 +127,16 @@ func private() error {
 }
 
 // ghosts is for tests in which a socket provably has no holder, as the command
-// seeing has it: it runs another with tools for which nobody is outside of our PID
-// namespace. So they are linked here.
+// seeing has it: it runs another with tools that take our namespaces for the
+// host's, so that nobody is outside of them. They are linked here.
 func ghosts() error { return cmp.Or(private(), seeing()) }
 
 var seeing = sync.OnceValue(func() error {
-	ns, err := os.Readlink("/proc/self/ns/pid")
+	pids, err := os.Readlink("/proc/self/ns/pid")
+	if err != nil {
+		return err
+	}
+	network, err := os.Readlink("/proc/self/ns/net")
 	if err != nil {
 		return err
 	}
@@ -144,7 +149,8 @@ var seeing = sync.OnceValue(func() error {
 	if err := os.Mkdir(seers, 0o755); err != nil {
 		return err
 	}
-	if err := compileInto(seers, "-ldflags=-X=github.com/killport/killport/pkg/process.hostPIDs="+ns, "./cmd/..."); err != nil {
+	const host = "-X=github.com/killport/killport/pkg/process.host"
+	if err := compileInto(seers, "-ldflags="+host+"PIDs="+pids+" "+host+"Network="+network, "./cmd/..."); err != nil {
 		return err
 	}
 	return os.WriteFile(filepath.Join(bin, "seeing"), []byte("#!/bin/sh\nPATH="+seers+":$PATH exec \"$@\"\n"), 0o755)

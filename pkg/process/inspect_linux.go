@@ -247,11 +247,12 @@ func mayTraceAll() bool {
 // The namespaces of the host have constant numbers: that of PIDs since Linux 3.8
 // (PROC_PID_INIT_INO of include/linux/proc_ns.h), that of the network since 6.18
 // (NET_NS_INIT_INO of include/uapi/linux/nsfs.h). Others get theirs from
-// 4026531840 on (PROC_DYNAMIC_FIRST of fs/proc/generic.c). The first is a variable
-// for tests alone, which link it otherwise (-X) to be where everything is seen.
-var hostPIDs = "pid:[4026531836]"
-
-const hostNetwork = "net:[4026531833]"
+// 4026531840 on (PROC_DYNAMIC_FIRST of fs/proc/generic.c). They are variables for
+// tests alone, which link them otherwise (-X) to have a host of their own.
+var (
+	hostPIDs    = "pid:[4026531836]"
+	hostNetwork = "net:[4026531833]"
+)
 
 func outermost() bool {
 	ns, err := os.Readlink("/proc/self/ns/pid")
