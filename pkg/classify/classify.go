@@ -460,6 +460,7 @@ func (c *portCase) inUse(res *Result) {
 	}
 	at := slices.IndexFunc(res.Diagnostics.Findings, func(f portdiag.Finding) bool { return f.Severity == portdiag.Error })
 	if at < 0 {
+		res.Detail = strings.Join(res.Diagnostics.Unseen, "; ")
 		return
 	}
 	f := res.Diagnostics.Findings[at]

@@ -120,9 +120,6 @@ func (r *Report) sockets(ctx context.Context, q listeners.Query) error {
 			open = append(open, s)
 		}
 	})
-	if err != nil {
-		return err
-	}
 	if len(open) > 0 {
 		r.Findings = append(r.Findings, r.inTheWay(connected(ctx, q, open)))
 	}
@@ -132,7 +129,7 @@ func (r *Report) sockets(ctx context.Context, q listeners.Query) error {
 	if len(r.Listeners) == 0 && len(open) == 0 && q.Proto == listeners.TCP && r.BindError == "EADDRINUSE" && !listeners.ShowsBound(ctx) {
 		r.Unseen = append(r.Unseen, "sockets that are bound and do not listen: to see them takes sock_diag, and Linux 6.8 or later")
 	}
-	return nil
+	return err
 }
 
 func connected(ctx context.Context, q listeners.Query, open []inetdiag.Socket) Finding {
