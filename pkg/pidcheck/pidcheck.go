@@ -160,7 +160,7 @@ func Verify(p *process.Pin, l listeners.Listener) (state State, reason string, e
 		return Unverified, "the record has no birth", nil
 	case !birth.Comparable(l.Birth):
 		return Unverified, "the birth in the record is of another kind or boot", nil
-	case birth != l.Birth:
+	case !birth.Same(l.Birth):
 		return Reused, "", nil
 	}
 	if l.Socket.IsZero() {
