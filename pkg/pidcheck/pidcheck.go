@@ -4,6 +4,7 @@
 package pidcheck
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"time"
@@ -129,6 +130,9 @@ func inspect(ctx context.Context, p *process.Pin, l listeners.Listener) (Result,
 	}
 	if res.Protected, err = process.Protect(p, info); err != nil {
 		return Result{}, err
+	}
+	if res.Protected == "" || res.Protected.Overridable() {
+		res.Protected = cmp.Or(l.Protected, res.Protected)
 	}
 	res.State, res.Reason, err = Verify(p, l)
 	if res.State == Reused {
