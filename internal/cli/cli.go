@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"syscall"
@@ -32,10 +33,17 @@ const (
 	ExitInterrupted = 130 // by a signal
 )
 
+// memory is from when on the garbage is collected as it comes. What stages keep
+// is bounded ([jsonl.MaxKept]); this is for what they drop.
+const memory = 44 << 20
+
 // Main runs a command on the streams of this process, and returns the exit
 // code. The grammar is a struct as kong reads it, whose
 // commands have a method Run(*Session) error; the error is one of usage.
 func Main(name, help string, grammar any, args ...string) int {
+	if os.Getenv("GOMEMLIMIT") == "" {
+		debug.SetMemoryLimit(memory)
+	}
 	return run(name, help, grammar, args, os.Stdin, os.Stdout, os.Stderr)
 }
 
