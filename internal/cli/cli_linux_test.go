@@ -2,12 +2,15 @@ package cli
 
 import (
 	"bufio"
+	"context"
+	"errors"
 	"os"
 	"os/signal"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
+	"unicode"
 
 	"github.com/killport/killport/internal/ptytest"
 	"github.com/killport/killport/pkg/jsonl"
@@ -76,4 +79,65 @@ func TestTerminal(t *testing.T) {
 	if quiet.Len() > 0 {
 		t.Errorf("a note to a file: %q; want none", quiet.String())
 	}
+}
+
+// Whatever is in them, the words for people move no cursor, on a terminal and in
+// a file: names of containers, of programs, of what was typed.
+func TestNothingRaw(t *testing.T) {
+	const hostile = "\x1b]0;x\a\u009b2J\u202egnp\r\n\x9b\x7f"
+	shown, terminal := ptytest.Open(t)
+	screen := bufio.NewReader(shown)
+	s := &Session{Context: t.Context(), name: "tool", stdout: terminal, stderr: terminal}
+	for kind, say := range map[string]func(){
+		"error":  func() { s.Error(errors.New(hostile)) },
+		"hint":   func() { s.Hint("stop %s", hostile) },
+		"note":   func() { s.Note("stopping %s", hostile) },
+		"notice": func() { s.Notice("taking %s", hostile) },
+		"JSON": func() {
+			s.Emit(sequence(t, `{"a": "\u001b `+"\u009b\u202e\x7f"+`",	"b":"東京"}`), Format{JSON: true}, jsonl.Record.String, nil)
+		},
+	} {
+		say()
+		line, err := screen.ReadString('\n')
+		line = strings.TrimSuffix(line, "\r\n") // the CR is the terminal's
+		if i := strings.IndexFunc(line, func(c rune) bool { return !unicode.IsPrint(c) && c != ' ' }); err != nil || i >= 0 && kind != "JSON" || line == "" {
+			t.Errorf("%s: the terminal gets %q, %v", kind, line, err)
+		}
+		if want := `{"a": "\u001b \u009b\u202e\u007f"`; kind == "JSON" && (!strings.HasPrefix(line, want) || !strings.HasSuffix(line, `"b":"東京"}`)) {
+			t.Errorf("JSON on a terminal is %q; want %s", line, want)
+		}
+	}
+	for _, args := range [][]string{{"--" + hostile}, {hostile}, {"--json=" + hostile}, {"-" + hostile}, {"--json", hostile}} {
+		got := try(&grammar{seq: sequence(t)}, "", args...)
+		said := strings.TrimSuffix(got.stderr, "\n")
+		if i := strings.IndexFunc(said, func(c rune) bool { return !unicode.IsPrint(c) && c != '\n' }); i >= 0 || got.code != ExitUsage || strings.Count(said, "\n") != 1 {
+			t.Errorf("%q: exit code %d, %q", args, got.code, got.stderr)
+		}
+	}
+	for _, said := range []string{try(&killing{}, "", "--signal="+hostile).stderr, try(&killing{}, "", "--grace="+hostile).stderr, try(&killing{}, "", "--via="+hostile).stderr, try(&listing{}, "", hostile).stderr} {
+		if i := strings.IndexFunc(said, func(c rune) bool { return !unicode.IsPrint(c) && c != '\n' }); i >= 0 || strings.Count(said, "\n") != 2 {
+			t.Errorf("%q", said)
+		}
+	}
+}
+
+// timeout(1) says it twice, at once; what is asked for again after that is meant.
+func TestSameRequest(t *testing.T) {
+	if signal.Ignored(syscall.SIGTERM) {
+		t.Skip("SIGTERM is ignored")
+	}
+	again := &insistent{interrupted: interrupted{sig: syscall.SIGTERM}}
+	got := try(again, "")
+	if want := (answer{ExitInterrupted, "{\"stopped\":true}\n", ""}); got != want {
+		t.Errorf("%+v; want %+v", got, want)
+	}
+}
+
+// An insistent is told so twice.
+type insistent struct{ interrupted }
+
+func (i *insistent) Run(s *Session) error {
+	stop := context.AfterFunc(s.Context, func() { _ = syscall.Kill(os.Getpid(), i.sig) })
+	defer stop()
+	return i.interrupted.Run(s)
 }

@@ -269,3 +269,23 @@ func TestPorts(t *testing.T) {
 		t.Errorf("KILLPORT_ALL=80a: %+v; want exit code %d", got, ExitUsage)
 	}
 }
+
+// The rights of who owns the file are not for whoever starts it.
+func TestBorrowed(t *testing.T) {
+	for _, tt := range []struct {
+		uid, euid, gid, egid int
+		want                 bool
+	}{
+		{1000, 1000, 1000, 1000, false},
+		{0, 0, 0, 0, false},
+		{1000, 0, 1000, 1000, true},
+		{1000, 1001, 1000, 1000, true},
+		{0, 1000, 0, 0, true},
+		{1000, 1000, 1000, 0, true},
+		{-1, -1, -1, -1, false}, // on Windows
+	} {
+		if got := borrowed(tt.uid, tt.euid, tt.gid, tt.egid); got != tt.want {
+			t.Errorf("borrowed(%d, %d, %d, %d) = %v; want %v", tt.uid, tt.euid, tt.gid, tt.egid, got, tt.want)
+		}
+	}
+}
