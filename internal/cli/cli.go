@@ -56,7 +56,7 @@ func run(name, help string, grammar any, args []string, stdin io.Reader, stdout,
 	}
 	ctx, stop := interruption()
 	defer stop()
-	context.AfterFunc(ctx, func() { time.AfterFunc(sameRequest, stop) }) // one more signal ends us at once then
+	afterRequest(ctx, stop) // one more signal ends us at once then
 	s.Context = ctx
 	err := s.parse(grammar, help, args)
 	var exit exitError
@@ -78,6 +78,10 @@ func run(name, help string, grammar any, args []string, stdin io.Reader, stdout,
 // signals its child and then the group that this is in, npm passes on a Ctrl-C
 // that its child has had already.
 const sameRequest = 100 * time.Millisecond
+
+func afterRequest(ctx context.Context, stop func()) {
+	context.AfterFunc(ctx, func() { time.AfterFunc(sameRequest, stop) })
+}
 
 // borrowed reports whether we have the rights of another user or group than who
 // started us: the owner's of a setuid file. What is run is looked up on PATH, and

@@ -2,7 +2,6 @@ package cli
 
 import (
 	"bufio"
-	"context"
 	"errors"
 	"os"
 	"os/signal"
@@ -119,25 +118,4 @@ func TestNothingRaw(t *testing.T) {
 			t.Errorf("%q", said)
 		}
 	}
-}
-
-// timeout(1) says it twice, at once; what is asked for again after that is meant.
-func TestSameRequest(t *testing.T) {
-	if signal.Ignored(syscall.SIGTERM) {
-		t.Skip("SIGTERM is ignored")
-	}
-	again := &insistent{interrupted: interrupted{sig: syscall.SIGTERM}}
-	got := try(again, "")
-	if want := (answer{ExitInterrupted, "{\"stopped\":true}\n", ""}); got != want {
-		t.Errorf("%+v; want %+v", got, want)
-	}
-}
-
-// An insistent is told so twice.
-type insistent struct{ interrupted }
-
-func (i *insistent) Run(s *Session) error {
-	stop := context.AfterFunc(s.Context, func() { _ = syscall.Kill(os.Getpid(), i.sig) })
-	defer stop()
-	return i.interrupted.Run(s)
 }

@@ -10,6 +10,7 @@ import (
 	"syscall"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/killport/killport/pkg/jsonl"
 	"github.com/killport/killport/pkg/listeners"
@@ -288,4 +289,23 @@ func TestBorrowed(t *testing.T) {
 			t.Errorf("borrowed(%d, %d, %d, %d) = %v; want %v", tt.uid, tt.euid, tt.gid, tt.egid, got, tt.want)
 		}
 	}
+}
+
+// A signal that comes on the heels of another one says the same.
+func TestSameRequest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, signal := context.WithCancel(t.Context())
+		stopped := false
+		afterRequest(ctx, func() { stopped = true })
+		signal()
+		for _, tt := range []struct {
+			after time.Duration
+			want  bool
+		}{{0, false}, {sameRequest - time.Millisecond, false}, {2 * time.Millisecond, true}} {
+			time.Sleep(tt.after)
+			if synctest.Wait(); stopped != tt.want {
+				t.Errorf("%v later, the next one ends us at once: %v; want %v", tt.after, stopped, tt.want)
+			}
+		}
+	})
 }
