@@ -23,7 +23,7 @@ import (
 // the kernel gives ports from.
 func (r *Report) elsewhere(ctx context.Context, s *Survey, q listeners.Query) {
 	r.behindTheScenes(ctx, s, q)
-	if len(r.Listeners) > 0 {
+	if slices.ContainsFunc(r.Listeners, listens) {
 		return
 	}
 	r.redirected(ctx, s, q)

@@ -74,9 +74,7 @@ func sockaddr(q listeners.Query) (family int, addr unix.Sockaddr) {
 
 // explain adds the findings that are not about a holder.
 func (r *Report) explain(ctx context.Context, s *Survey, q listeners.Query) error {
-	if slices.ContainsFunc(r.Listeners, func(l Listener) bool { return l.Owner == listeners.OwnerNone }) {
-		r.Findings = append(r.Findings, r.inTheWay(r.nobodys(ctx, s, q)))
-	}
+	r.nobodys(ctx, s, q)
 	if !slices.ContainsFunc(r.Listeners, listens) {
 		if err := r.sockets(ctx, q); err != nil {
 			r.Unseen = append(r.Unseen, err.Error())
