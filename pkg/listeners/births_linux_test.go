@@ -2,6 +2,7 @@ package listeners
 
 import (
 	"context"
+	"errors"
 	"net"
 	"os"
 	"os/exec"
@@ -113,5 +114,37 @@ func TestPassedOnIsNoGhost(t *testing.T) {
 	}
 	if got := v.blindTo(Socket{ID: ID{Inode: inode + 1}}); got != "" {
 		t.Errorf("blindTo another = %q; want nothing", got)
+	}
+}
+
+// Of what is bound only that counts which was so a moment ago, and still is.
+func TestLasting(t *testing.T) {
+	bind := func() (fd int, q Query) {
+		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+		if err == nil {
+			err = unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}})
+		}
+		at, nerr := unix.Getsockname(fd)
+		if err := errors.Join(err, nerr); err != nil {
+			t.Fatal(err)
+		}
+		return fd, Query{Proto: TCP, Port: uint16(at.(*unix.SockaddrInet4).Port)}
+	}
+	if !ShowsBound(t.Context()) {
+		t.Skip("the kernel shows none: it takes Linux 6.8")
+	}
+	stays, staying := bind()
+	defer unix.Close(stays)
+	goes, going := bind()
+	before, err := Sockets(t.Context(), staying, going)
+	if err != nil || len(before) != 2 {
+		t.Fatalf("Sockets = %+v, %v; want two", before, err)
+	}
+	unix.Close(goes)
+	comes, coming := bind()
+	defer unix.Close(comes)
+	got, err := lasting(t.Context(), before, []Query{staying, going, coming})
+	if err != nil || len(got) != 1 || got[0].Local.Port() != staying.Port {
+		t.Errorf("lasting = %+v, %v; want that of port %d alone", got, err, staying.Port)
 	}
 }

@@ -270,6 +270,10 @@ func TestListOfBound(t *testing.T) {
 	if got := list(t, passing); len(got) != 0 {
 		t.Errorf("List of what is bound for 3 ms = %+v; want nothing", got)
 	}
+	began := time.Now()
+	if list(t, q); time.Since(began) < 10*time.Millisecond {
+		t.Errorf("List of what is bound took %v; want a second look after 10 ms", time.Since(began))
+	}
 }
 
 // A socket that begins to listen is the same one: it is listed once.

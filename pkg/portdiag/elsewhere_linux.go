@@ -68,7 +68,6 @@ func (r *Report) behindTheScenes(ctx context.Context, s *Survey, q listeners.Que
 type host struct {
 	filter     []listing
 	filterRead bool
-	publishing map[listeners.Proto]bool // whether some of the ports are published
 	networks   []network
 	networked  bool
 }
@@ -128,24 +127,9 @@ func (r *Report) redirected(ctx context.Context, s *Survey, q listeners.Query) {
 }
 
 // published reports whether the engine may have published the port. Of many
-// ports it is first asked about all at once.
+// ports it is first asked about all at once; manager remembers the answer.
 func (s *Survey) published(ctx context.Context, q listeners.Query) bool {
-	if len(s.queries) < 2 {
-		return true
-	}
-	if s.publishing == nil {
-		s.publishing = map[listeners.Proto]bool{}
-	}
-	known, ok := s.publishing[q.Proto]
-	if !ok {
-		low, high := q.Port, q.Port
-		for _, other := range s.queries {
-			low, high = min(low, other.Port), max(high, other.Port)
-		}
-		known = manager.Publishes(ctx, q.Proto, low, high)
-		s.publishing[q.Proto] = known
-	}
-	return known
+	return s.low == s.high || manager.Publishes(ctx, q.Proto, s.low, s.high)
 }
 
 // network is a network namespace that is not ours.

@@ -10,17 +10,24 @@ import (
 // A Survey explains ports, one after another. What does not depend on the port
 // it looks up once.
 type Survey struct {
-	flags   []string          // of killport, in what it is asked by
-	queries []listeners.Query // that will be explained
-	table   []listeners.Socket
-	read    bool // the table was
+	flags     []string // of killport, in what it is asked by
+	low, high uint16   // between which all the ports are
+	table     []listeners.Socket
+	read      bool // the table was
 	host
 }
 
 // NewSurvey is for explaining what the queries ask about. The flags are those by
 // which killport is asked in remedies.
 func NewSurvey(flags []string, queries ...listeners.Query) *Survey {
-	return &Survey{flags: flags, queries: queries}
+	s := Survey{flags: flags}
+	for i, q := range queries {
+		if i == 0 {
+			s.low = q.Port
+		}
+		s.low, s.high = min(s.low, q.Port), max(s.high, q.Port)
+	}
+	return &s
 }
 
 // sockets are all that listen; what cannot be read is not told.
