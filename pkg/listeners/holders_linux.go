@@ -40,7 +40,7 @@ func holders(ctx context.Context, found []Socket) ([]Listener, error) {
 		}
 	}
 	for _, s := range left {
-		l := s.listener()
+		l := s.Listener()
 		l.Owner = OwnerNone
 		if !view.complete {
 			l.Owner = OwnerHidden
@@ -98,7 +98,7 @@ func identify(found []Socket, seen map[int]fds, named map[ID][]Listener) {
 			if !ok {
 				continue
 			}
-			l := s.listener()
+			l := s.Listener()
 			l.PID, l.Birth = pid, birth
 			if fd != noFD {
 				l.FD = &fd

@@ -19,7 +19,7 @@ func holders(ctx context.Context, found []Socket) ([]Listener, error) {
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
-		l := s.listener()
+		l := s.Listener()
 		l.PID, l.UID, l.User = int(s.PID), nil, "" // a socket is no user's, but its holder is
 		owner, err := ownerOf(s)
 		switch {

@@ -158,6 +158,13 @@ func (h Heir) Listener(ghost Listener) Listener {
 	return ghost
 }
 
+// At is l with what the kernel says of its socket in place of what l says.
+func (l Listener) At(s Socket) Listener {
+	at := s.Listener()
+	l.Proto, l.LocalAddr, l.LocalPort, l.Socket = at.Proto, at.LocalAddr, at.LocalPort, at.Socket
+	return l
+}
+
 // Query asks for the port of l again, on every address.
 func (l Listener) Query() Query { return Query{Proto: l.Proto, Port: l.LocalPort} }
 
@@ -344,8 +351,8 @@ func (l *Listener) parseHeirs(r jsonl.Record) error {
 	return nil
 }
 
-// listener makes the record of s without a holder.
-func (s Socket) listener() Listener {
+// Listener is the record of s without a holder.
+func (s Socket) Listener() Listener {
 	addr := s.Local.Addr().String()
 	if s.Local.Addr().Is6() {
 		addr = "[" + addr + "]"

@@ -88,6 +88,11 @@ func (o Options) mayClose() bool {
 	return o.Ghosts == CloseGhosts && closable && (o.Override || process.Outermost())
 }
 
+// leave is what the user lifts of what keeps holders from harm.
+func (o Options) leave() pidcheck.Leave {
+	return pidcheck.Leave{Override: o.Override, Direct: o.Via == ViaProcess}
+}
+
 // Outcome is what became of a holder.
 type Outcome string
 
@@ -170,13 +175,7 @@ func Stage(opts Options) jsonl.Stage {
 			in := readAll(seq)
 			h := newHunt(opts)
 			defer h.close()
-			looking := manager.Remember(ctx)
-			for i := range in {
-				if in[i].err == nil {
-					in[i].target = h.add(looking, in[i].listener, in[i].managed)
-				}
-			}
-			err := h.run(ctx)
+			err := h.run(ctx, in)
 			for _, it := range append(in, h.found()...) {
 				if !yield(it.out()) {
 					return

@@ -230,7 +230,7 @@ func (l Listener) findings() []Finding {
 	if f, ok := l.forward(); ok {
 		found = append(found, f)
 	}
-	if p := l.Check.Protected; p != "" && !l.halts() {
+	if p := l.Check.Protected; p != "" && l.Check.Way(pidcheck.Leave{}) != pidcheck.ByLever {
 		found = append(found, l.protected(p))
 	}
 	return found
@@ -253,29 +253,19 @@ func (l Listener) hidden(evidence map[string]any) Finding {
 // What manages the holder may have a remedy of its own.
 func (l Listener) remedy() *Remedy {
 	command := append([]string{"killport"}, l.Query().Args()...)
-	m := l.Check.ManagedBy
-	switch {
-	case l.halts():
-	case l.Check.Overridable():
+	switch way := l.Check.Way(pidcheck.Leave{}); {
+	case way.Ends():
+	case l.Check.Way(pidcheck.Leave{Override: true}).Ends():
 		command = slices.Insert(command, 1, "--override")
-	case m != nil && m.Indirect() && os.Geteuid() > 0: // root may be able to stop it
+	case way == pidcheck.Managed && os.Geteuid() > 0 && !l.Check.ManagedBy.Spared(): // root may be able to stop it
 		return asRoot(append([]string{"portdiag"}, l.Query().Args()...)...)
-	case m != nil && m.Indirect():
-		return nil
-	case l.Check.Protected != "":
+	default:
 		return nil
 	}
 	if l.UID != nil && foreign(*l.UID) {
 		return asRoot(command...)
 	}
 	return &Remedy{Command: command}
-}
-
-// halts reports whether killport stops what manages the holder, and need not
-// signal it.
-func (l Listener) halts() bool {
-	m := l.Check.ManagedBy
-	return m != nil && m.Indirect() && m.Halts()
 }
 
 // foreign reports whether it takes root to act on what belongs to uid.
@@ -301,7 +291,7 @@ func (l Listener) protected(p process.Protection) Finding {
 		Evidence: map[string]any{"pid": l.PID, "name": l.Check.Name, "protected": p},
 		Summary:  fmt.Sprintf("PID %d is left alone: %s", l.PID, protections[p]),
 	}
-	if l.Check.Overridable() {
+	if l.Check.Way(pidcheck.Leave{Override: true}).Ends() {
 		f.Remedy = l.remedy()
 	}
 	return f
