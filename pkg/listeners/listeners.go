@@ -206,6 +206,10 @@ func List(ctx context.Context, queries ...Query) ([]Listener, error) {
 // that has been closed since has no line.
 func Holders(ctx context.Context, found []Socket) ([]Listener, error) { return holders(ctx, found) }
 
+// Among names those of the processes that have some of the sockets: a look at few,
+// where Holders looks at all. It is for Linux.
+func Among(pids []int, found []Socket) []Listener { return among(pids, found) }
+
 // Holds reports whether the pinned process has the socket of l open. An error
 // means that we may not look.
 func Holds(p *process.Pin, l Listener) (bool, error) { return holds(p, l) }

@@ -40,19 +40,17 @@ type hunt struct {
 	pulls   []*pull
 	known   map[identity][]*target // those of one process differ in what manages them
 	queries []listeners.Query      // that show the wanted sockets
-	rows    table                  // the wanted sockets, as they were listed last
+	wanted  map[listeners.Query]bool
+	rows    table // the wanted sockets, as they were listed last
 	exits   chan struct{}
 	stop    context.CancelFunc
 	watch   context.Context
 	wg      sync.WaitGroup
 
-	started  time.Time
-	halfTime time.Time // of the grace period
-	graceEnd time.Time
-	killEnd  time.Time
-	hard     bool      // SIGKILL is what is sent now
-	lost     time.Time // since when a socket is there that no target has
-	told     bool
+	started time.Time
+	forced  time.Time // when SIGKILL was sent last
+	lost    time.Time // since when a socket is there that no target has
+	told    bool
 }
 
 type identity struct {
@@ -63,7 +61,7 @@ type identity struct {
 
 func newHunt(opts Options) *hunt {
 	h := &hunt{
-		opts: opts, known: map[identity][]*target{},
+		opts: opts, known: map[identity][]*target{}, wanted: map[listeners.Query]bool{},
 		exits: make(chan struct{}, 1),
 	}
 	h.watch, h.stop = context.WithCancel(context.Background())
@@ -159,8 +157,9 @@ func (h *hunt) want(l listeners.Listener) {
 	if l.Socket.IsZero() {
 		return
 	}
-	if !slices.Contains(h.queries, l.Query()) {
-		h.queries = append(h.queries, l.Query())
+	if q := l.Query(); !h.wanted[q] {
+		h.wanted[q] = true
+		h.queries = append(h.queries, q)
 	}
 }
 
@@ -194,8 +193,6 @@ func (h *hunt) run(ctx context.Context, in []item) error {
 		return err
 	}
 	h.started = time.Now()
-	h.halfTime = h.started.Add(h.opts.Grace / 2)
-	h.graceEnd = h.started.Add(h.opts.Grace)
 	if err == nil {
 		err = h.loop(ctx)
 	}
@@ -263,10 +260,7 @@ func (h *hunt) loop(ctx context.Context) error {
 // pause waits for a process to end, and at most for so long or until the next
 // step is due. It reports whether a process has ended.
 func (h *hunt) pause(ctx context.Context, d time.Duration) bool {
-	if due := time.Until(h.graceEnd); !h.hard && due < d {
-		d = due
-	}
-	timer := time.NewTimer(max(d, 0))
+	timer := time.NewTimer(max(min(d, time.Until(h.nextEnd())), 0))
 	defer timer.Stop()
 	select {
 	case <-h.exits:
@@ -277,26 +271,48 @@ func (h *hunt) pause(ctx context.Context, d time.Duration) bool {
 	return false
 }
 
+// graceEnd is when the time is over that t has for ending softly. All have theirs
+// from the same moment on, which is that of the first signal.
+func (h *hunt) graceEnd(t *target) time.Time { return h.started.Add(t.manner.grace) }
+
+// isHard reports whether SIGKILL is what t is sent now.
+func (h *hunt) isHard(t *target) bool { return !time.Now().Before(h.graceEnd(t)) }
+
+// nextEnd is when the next one's time is over; a long time from now if there is
+// none.
+func (h *hunt) nextEnd() time.Time {
+	now := time.Now()
+	next := now.Add(time.Hour)
+	for _, t := range h.targets {
+		if end := h.graceEnd(t); !t.settled() && t.managed == nil && now.Before(end) && end.Before(next) {
+			next = end
+		}
+	}
+	return next
+}
+
 // signal sends what is due: the soft signal at first, and SIGKILL when the
 // grace period is over; to parents before their workers. After an interrupt no
 // other one is signalled.
 func (h *hunt) signal(ctx context.Context) {
-	if !h.hard && !time.Now().Before(h.graceEnd) {
-		h.hard = true
-		h.killEnd = time.Now().Add(killWait)
-	}
 	for _, t := range h.targets {
-		switch {
-		case ctx.Err() != nil:
+		if ctx.Err() != nil {
 			return
-		case !h.due(t):
-		case h.hard:
-			t.force()
-			h.killEnd = time.Now().Add(killWait)
-		default:
-			t.ask(h.opts)
+		}
+		if h.due(t) {
+			h.send(t)
 		}
 	}
+}
+
+// send asks t to end, or kills it when its grace period is over.
+func (h *hunt) send(t *target) {
+	if !h.isHard(t) {
+		t.ask()
+		return
+	}
+	t.force()
+	h.forced = time.Now()
 }
 
 // due reports whether t is to be signalled now. A worker is asked when its
@@ -305,15 +321,19 @@ func (h *hunt) signal(ctx context.Context) {
 // is killed when its parent has been. What is on its way out is let go: to take
 // down its memory takes a while, which no signal makes shorter.
 func (h *hunt) due(t *target) bool {
-	if t.settled() || t.managed != nil || h.hard && !t.forced.IsZero() || !h.hard && !t.asked.IsZero() {
+	if t.settled() || t.managed != nil {
+		return false
+	}
+	hard := h.isHard(t)
+	if hard && !t.forced.IsZero() || !hard && !t.asked.IsZero() {
 		return false
 	}
 	parent := h.parent(t)
 	alone := parent == nil || parent.pin.Exiting()
-	if h.hard {
+	if hard {
 		alone = alone || !parent.forced.IsZero()
 	} else {
-		alone = alone || !time.Now().Before(h.halfTime)
+		alone = alone || time.Since(h.started) >= t.manner.grace/2
 	}
 	return alone && !t.pin.Exiting()
 }
@@ -464,10 +484,11 @@ func (h *hunt) unaccounted(live table) []listeners.Socket {
 
 // late reports whether all have been killed and had their time.
 func (h *hunt) late() bool {
-	if !h.hard || time.Now().Before(h.killEnd) || h.pulling() {
+	end := h.killEnd()
+	if time.Now().Before(end) || h.pulling() {
 		return false
 	}
-	if time.Since(h.graceEnd) > killWait+exitingWait {
+	if time.Since(end) > exitingWait {
 		return true
 	}
 	for _, t := range h.targets {
@@ -476,6 +497,20 @@ func (h *hunt) late() bool {
 		}
 	}
 	return true
+}
+
+// killEnd is when those that are left have had their time to go.
+func (h *hunt) killEnd() time.Time {
+	last := h.started.Add(h.opts.Grace)
+	if h.forced.After(last) {
+		last = h.forced
+	}
+	for _, t := range h.targets {
+		if end := h.graceEnd(t); !t.settled() && t.managed == nil && end.After(last) {
+			last = end
+		}
+	}
+	return last.Add(killWait)
 }
 
 // giveUp settles those that are still there; err is why we stopped early.
@@ -590,19 +625,22 @@ func (h *hunt) tell() {
 		return
 	}
 	h.told = true
-	var pids []int
+	awaited := map[time.Time][]int{} // by the end of their grace period
 	var managers []string
 	for _, t := range h.targets {
 		switch {
 		case t.settled():
 		case t.managed == nil:
-			pids = append(pids, t.holder.PID)
+			end := h.graceEnd(t)
+			awaited[end] = append(awaited[end], t.holder.PID)
 		case !slices.Contains(managers, t.managed.String()):
 			managers = append(managers, t.managed.String())
 		}
 	}
-	if len(pids) > 0 && h.opts.Waiting != nil {
-		h.opts.Waiting(pids, time.Until(h.graceEnd))
+	for _, end := range slices.SortedFunc(maps.Keys(awaited), time.Time.Compare) {
+		if h.opts.Waiting != nil {
+			h.opts.Waiting(awaited[end], time.Until(end))
+		}
 	}
 	if len(managers) > 0 && h.opts.Stopping != nil {
 		h.opts.Stopping(managers)

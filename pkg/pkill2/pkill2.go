@@ -28,6 +28,7 @@ const Key = "pkill2"
 type Options struct {
 	Grace    time.Duration  // between terminating and killing, for all together; 0: kill at once
 	Signal   syscall.Signal // by which holders are asked to end; 0: SIGTERM
+	Manners  Manners
 	Via      Via
 	Override bool // end ancestors, what serves many, and fronts without a lever; close what those outside of our PID namespace may have
 	Ghosts   Ghosts
@@ -35,7 +36,7 @@ type Options struct {
 	DryRun   bool // say what would be done, and send nothing
 
 	// Waiting is told once, after a while, which PIDs are awaited and how long
-	// they have left.
+	// they have left; once for each time that is left.
 	Waiting func(pids []int, left time.Duration)
 	// Stopping is told once, after a while, what is being stopped in place of
 	// its holders.

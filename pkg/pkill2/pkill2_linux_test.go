@@ -37,6 +37,9 @@ func child(mode string) {
 	if strings.Contains(mode, "ignore") {
 		signal.Ignore(syscall.SIGTERM)
 	}
+	if strings.Contains(mode, "deaf") {
+		signal.Ignore(syscall.SIGTERM, syscall.SIGINT)
+	}
 	ports, count := "", 1+strings.Count(mode, "two")
 	for range count {
 		l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -60,7 +63,13 @@ type server struct {
 
 func start(t *testing.T, mode string) *server {
 	t.Helper()
-	s := &server{cmd: exec.Command(os.Args[0]), ended: make(chan error, 1)}
+	return startAs(t, os.Args[0], mode)
+}
+
+// startAs starts a server whose program is that file.
+func startAs(t *testing.T, program, mode string) *server {
+	t.Helper()
+	s := &server{cmd: exec.Command(program), ended: make(chan error, 1)}
 	s.cmd.Env = append(os.Environ(), childEnv+"="+mode)
 	stdin, err := s.cmd.StdinPipe()
 	if err != nil {

@@ -22,6 +22,7 @@ type target struct {
 	sockets []listeners.Listener // as it was named for each of them
 	pin     *process.Pin         // nil once there is nothing to do with it
 	info    process.Info
+	manner  manner           // of asking it to end
 	proven  bool             // it was the right process when we came
 	thread  bool             // its PID is a thread's now
 	asked   time.Time        // when the soft signal was sent; zero: not yet
@@ -105,6 +106,7 @@ func (t *target) prepare(ctx context.Context, opts Options, said *manager.Manage
 		t.fail(err, "unverified")
 		return
 	}
+	t.manner = opts.manner(t.info)
 	if t.verify(); !t.settled() {
 		t.decide(ctx, opts, said)
 	}
@@ -225,12 +227,12 @@ func (t *target) ended() {
 }
 
 // ask sends the soft signal, if t still is what it was.
-func (t *target) ask(opts Options) {
+func (t *target) ask() {
 	if t.verify(); t.settled() {
 		return
 	}
 	t.asked = time.Now()
-	err := t.pin.Terminate(opts.Signal)
+	err := t.pin.Terminate(t.manner.signal)
 	if errors.Is(err, process.ErrCannotAsk) { // to wait would be in vain
 		t.force()
 		return
@@ -271,7 +273,7 @@ func (t *target) wouldDo(opts Options) {
 			return
 		}
 		t.settle(WouldTerminate, "", "")
-		t.result.Signals = []string{t.pin.WouldSend(opts.Signal)}
+		t.result.Signals = []string{t.pin.WouldSend(t.manner.signal)}
 	case t.result.Outcome == Ghost && opts.mayClose():
 		t.settle(WouldClose, "", "")
 	case t.result.Outcome == Ghost && opts.Ghosts == CloseGhosts:

@@ -38,3 +38,19 @@ func Born(parents []int, since Moment) []int { return born(parents, since) }
 // Newest is the PID that was given away last, to a process or a thread, where they
 // are given away in ascending order; 0 where that is unknown.
 func Newest() int { return newest() }
+
+// Newcomers are the PIDs that were given away after one, in their order: of
+// processes that are there, of threads, and of those that have ended. The latest
+// few hundred are enough for whoever looks often.
+func Newcomers(after int) []int {
+	const most = 512
+	last := Newest()
+	if after > last { // they have begun again at the bottom
+		after = 1
+	}
+	var pids []int
+	for pid := max(after+1, last-most+1, 2); pid <= last; pid++ {
+		pids = append(pids, pid)
+	}
+	return pids
+}
