@@ -7,11 +7,14 @@ import (
 	"github.com/killport/killport/pkg/process"
 )
 
-// How often and for how long the newest processes are looked at. One costs 10 to
-// 50 µs.
+// How long and how often the newest processes are looked at. A look costs 10 to
+// 50 µs for each of them. Where others have the processors, a time alone is not
+// enough.
 const (
-	newestPause = 100 * time.Microsecond
 	newestTime  = 20 * time.Millisecond
+	newestLooks = 40
+	newestLimit = 250 * time.Millisecond
+	newestPause = 100 * time.Microsecond
 	behind      = 8 // are looked at once more: who has ended, and who was just born
 )
 
@@ -19,7 +22,11 @@ const (
 // processes can be looked at: for a moment, at those that were born since the
 // walk began.
 func amongNewest(ctx context.Context, left []Socket, since int, named map[ID][]Listener) []Socket {
-	for end := time.Now().Add(newestTime); len(left) > 0 && time.Now().Before(end) && ctx.Err() == nil; time.Sleep(newestPause) {
+	began := time.Now()
+	for looks := 0; len(left) > 0 && ctx.Err() == nil; looks++ {
+		if took := time.Since(began); took > newestTime && looks > newestLooks || took > newestLimit {
+			break
+		}
 		pids := process.Newcomers(since)
 		for _, l := range Among(pids, left) {
 			named[l.Socket] = append(named[l.Socket], l)
@@ -28,6 +35,7 @@ func amongNewest(ctx context.Context, left []Socket, since int, named map[ID][]L
 		if len(pids) > 0 {
 			since = pids[len(pids)-1] - behind
 		}
+		time.Sleep(newestPause)
 	}
 	return left
 }

@@ -22,6 +22,7 @@ const (
 	exitingWait = 10 * time.Second       // for one that is being taken down: memory takes 0.1 s a GiB
 	exitSoon    = 50 * time.Millisecond  // after its sockets, for a process that is on its way out
 	lingerWait  = 250 * time.Millisecond // for a socket without a holder: io_uring's go up to 68 ms late
+	strayWait   = time.Second            // the same while processes are born, who may have it
 	quiet       = 300 * time.Millisecond // before Waiting is told
 	maxTargets  = 1 << 16                // no host has more holders of a few ports; a fork bomb would
 )
@@ -41,7 +42,8 @@ type hunt struct {
 	known   map[identity][]*target // those of one process differ in what manages them
 	queries []listeners.Query      // that show the wanted sockets
 	wanted  map[listeners.Query]bool
-	rows    table // the wanted sockets, as they were listed last
+	rows    table                 // the wanted sockets, as they were listed last
+	proven  map[listeners.ID]bool // sockets of records whose holders are gone
 	exits   chan struct{}
 	stop    context.CancelFunc
 	watch   context.Context
@@ -50,6 +52,8 @@ type hunt struct {
 	started time.Time
 	forced  time.Time // when SIGKILL was sent last
 	lost    time.Time // since when a socket is there that no target has
+	chases  int       // that found somebody, or in which somebody was born
+	outrun  bool      // a socket changes hands faster than we can look
 	told    bool
 }
 
@@ -61,7 +65,7 @@ type identity struct {
 
 func newHunt(opts Options) *hunt {
 	h := &hunt{
-		opts: opts, known: map[identity][]*target{}, wanted: map[listeners.Query]bool{},
+		opts: opts, known: map[identity][]*target{}, wanted: map[listeners.Query]bool{}, proven: map[listeners.ID]bool{},
 		exits: make(chan struct{}, 1),
 	}
 	h.watch, h.stop = context.WithCancel(context.Background())
@@ -100,9 +104,22 @@ func (h *hunt) take(ctx context.Context, in []item) error {
 // add takes a holder among the targets: one for each process, and for each thing
 // that manages it.
 func (h *hunt) add(ctx context.Context, l listeners.Listener, said *manager.Manager) *target {
+	asked := l
 	if row, ok := h.rows.row(l); ok {
 		l = l.At(row)
 	}
+	t := h.place(ctx, l, said)
+	if t.isPast() && proves(asked) {
+		h.proven[l.Socket.Key()] = true
+		if t.thread { // whoever was meant is gone
+			t.settle(Reused, "", "")
+		}
+	}
+	return t
+}
+
+// place finds the target of a holder, or makes one.
+func (h *hunt) place(ctx context.Context, l listeners.Listener, said *manager.Manager) *target {
 	id := identity{pid: l.PID, birth: l.Birth}
 	if l.Owner != "" {
 		id.ghost = l.Socket.Key()
@@ -187,6 +204,9 @@ func (h *hunt) run(ctx context.Context, in []item) error {
 		if err != nil {
 			h.giveUp(err)
 		}
+		if err == nil {
+			_, err = h.chase(ctx, h.observe()) // from those that are gone
+		}
 		for _, t := range h.targets {
 			t.wouldDo(h.opts)
 		}
@@ -238,11 +258,11 @@ func (h *hunt) loop(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		linger, err := h.chase(ctx, live)
+		lost, err := h.chase(ctx, live)
 		if err != nil {
 			return err
 		}
-		if !linger && !h.open() || h.late() {
+		if !lost && !h.open() || h.late() {
 			return nil
 		}
 		if slices.ContainsFunc(h.targets, h.due) { // came to light, or lost its parent
@@ -422,8 +442,9 @@ func (h *hunt) observe() table {
 
 // chase looks for the holders of sockets that are still there though no target
 // accounts for them: workers born meanwhile, heirs. They become targets. It
-// reports whether there is a socket without any holder that may go by itself.
-func (h *hunt) chase(ctx context.Context, live table) (linger bool, err error) {
+// reports whether a socket is left that nobody accounts for: its holder has ended
+// before it could be looked at, or it has none, and may go by itself.
+func (h *hunt) chase(ctx context.Context, live table) (left bool, err error) {
 	lost := h.unaccounted(live)
 	if len(lost) == 0 {
 		h.lost = time.Time{}
@@ -432,39 +453,57 @@ func (h *hunt) chase(ctx context.Context, live table) (linger bool, err error) {
 	if len(h.targets) > maxTargets {
 		return false, fmt.Errorf("more than %d holders", maxTargets)
 	}
-	lines, err := listeners.Holders(ctx, lost)
-	if err != nil {
-		return false, err
-	}
-	for _, l := range lines {
-		if l.Owner == listeners.OwnerNone && !h.lingered() {
-			linger = true
-			continue
+	if h.chases < patientChases || !h.catch(ctx, lost) {
+		if err := h.search(ctx, lost); err != nil {
+			return false, err
 		}
-		before := len(h.targets)
-		t := h.add(ctx, l, nil)
-		t.result.Found = t.result.Found || len(h.targets) > before
 	}
-	return linger, nil
+	return len(h.unaccounted(live)) > 0 && !h.outrun, nil
 }
 
-// lingered reports whether a socket has been without a holder for long enough
-// to call it a ghost.
-func (h *hunt) lingered() bool {
+// search makes targets of all that have the sockets, and of a socket that nobody
+// has for long. Where nobody is found while processes are born, and none can hide
+// from us, that proves nothing.
+func (h *hunt) search(ctx context.Context, lost []listeners.Socket) error {
+	newest, before := process.Newest(), len(h.targets)
+	lines, err := listeners.Holders(ctx, lost)
+	born := process.Newest() != newest
+	for _, l := range lines {
+		switch {
+		case l.Owner == "":
+			h.lost = time.Time{}
+		case born && process.MayTraceAll():
+			h.outrun = h.lostFor(strayWait)
+			continue
+		case l.Owner == listeners.OwnerNone && !h.lostFor(lingerWait):
+			continue
+		}
+		known := len(h.targets)
+		t := h.add(ctx, l, nil)
+		t.result.Found = t.result.Found || len(h.targets) > known
+	}
+	if len(h.targets) > before || born {
+		h.chases++
+	}
+	return err
+}
+
+// lostFor reports whether a socket has been without a holder for so long.
+func (h *hunt) lostFor(limit time.Duration) bool {
 	if h.lost.IsZero() {
 		h.lost = time.Now()
 	}
-	return time.Since(h.lost) > lingerWait
+	return time.Since(h.lost) > limit
 }
 
 // unaccounted returns the sockets of proven holders that no target has which
 // is still to be ended, or is settled and stays. A record whose holder was not
-// proven leads to nobody else.
+// proven leads to others only by its socket.
 func (h *hunt) unaccounted(live table) []listeners.Socket {
 	lost := table{}
 	for _, t := range h.targets {
 		for _, l := range t.sockets {
-			if t.proven && live.has(l) {
+			if live.has(l) && (t.proven || h.proven[l.Socket.Key()]) {
 				lost[l.Socket.Key()] = live[l.Socket.Key()]
 			}
 		}

@@ -112,6 +112,19 @@ func (t *target) prepare(ctx context.Context, opts Options, said *manager.Manage
 	}
 }
 
+// isPast reports whether what the record says was so, and is not any more: the
+// holder is gone, or has given the socket up.
+func (t *target) isPast() bool {
+	return t.thread || t.result.Outcome == Gone || t.result.Outcome == Reused || t.result.Outcome == Released
+}
+
+// proves reports whether a record proves by its socket, without its holder, whom
+// it means: a cookie is given to one socket in a boot. Whoever has that socket
+// now is meant.
+func proves(l listeners.Listener) bool {
+	return l.Owner == "" && l.Socket.Cookie != "" && l.Birth.OfThisBoot()
+}
+
 // unseen looks for a lever of a holder that we may not see: systemd tells
 // everybody where it listens, and who may use the engine need not see its proxy
 // to stop a container.
