@@ -163,6 +163,20 @@ func lookThroughout(p *process.Pin, want map[uint64]bool) (fds, error) {
 	return nil, nil
 }
 
+func heldBy(p *process.Pin, among []Socket) ([]Socket, error) {
+	seen, err := lookAtProcesses(p.PID(), inodes(among))
+	if p.Exited() {
+		return nil, process.ErrGone
+	}
+	var held []Socket
+	for _, s := range among {
+		if _, ok := seen[s.ID.Inode]; ok {
+			held = append(held, s)
+		}
+	}
+	return held, err
+}
+
 func inodes(found []Socket) map[uint64]bool {
 	want := map[uint64]bool{}
 	for _, s := range found {

@@ -133,5 +133,16 @@ func holds(p *process.Pin, l Listener) (bool, error) {
 	return int(now[at].PID) == p.PID(), nil
 }
 
+// heldBy goes by the table.
+func heldBy(p *process.Pin, among []Socket) ([]Socket, error) {
+	var held []Socket
+	for _, s := range among {
+		if int(s.PID) == p.PID() {
+			held = append(held, s)
+		}
+	}
+	return held, nil
+}
+
 // unhide: the table hides nobody, but an administrator sees more of them.
 func unhide(command string) string { return "run it as administrator: " + command }

@@ -214,6 +214,10 @@ func Among(pids []int, found []Socket) []Listener { return among(pids, found) }
 // means that we may not look.
 func Holds(p *process.Pin, l Listener) (bool, error) { return holds(p, l) }
 
+// Held returns those of the sockets that the pinned process has open, in as far
+// as we may look.
+func Held(p *process.Pin, among []Socket) ([]Socket, error) { return heldBy(p, among) }
+
 // Unhide says what helps, for command to see the holders that are hidden.
 func Unhide(command string) string { return unhide(command) }
 

@@ -13,6 +13,7 @@ import (
 
 	"github.com/killport/killport/pkg/listeners"
 	"github.com/killport/killport/pkg/manager"
+	"github.com/killport/killport/pkg/pidcheck"
 	"github.com/killport/killport/pkg/process"
 )
 
@@ -199,6 +200,7 @@ func (h *hunt) run(ctx context.Context, in []item) error {
 	err := h.take(ctx, in)
 	if err == nil {
 		h.confirm()
+		h.survey(ctx)
 	}
 	if h.opts.DryRun {
 		if err != nil {
@@ -237,6 +239,20 @@ func (h *hunt) confirm() {
 	for _, t := range h.targets {
 		if !t.settled() && !t.hasAny(h.rows) {
 			t.settle(Released, "", "")
+		}
+	}
+}
+
+// survey notes what else is freed with each target. It is for telling: what
+// cannot be read is not told.
+func (h *hunt) survey(ctx context.Context) {
+	if !h.open() {
+		return
+	}
+	all, _ := listeners.Sockets(ctx)
+	for _, t := range h.targets {
+		if !t.settled() {
+			t.result.AlsoListens = pidcheck.Also(t.pin, t.managed, all, t.sockets)
 		}
 	}
 }

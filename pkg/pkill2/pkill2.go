@@ -162,6 +162,8 @@ type Result struct {
 	Hint    string   `json:"hint,omitempty"`    // what helps
 	TookMS  *int64   `json:"took_ms,omitempty"` // from the first signal to the end of it
 	Found   bool     `json:"found,omitempty"`   // no record named this holder: it came to light meanwhile
+	// AlsoListens is what else is freed with it: "TCP 127.0.0.1:8443".
+	AlsoListens []string `json:"also_listens,omitempty"`
 }
 
 // Stage reads all records, ends their holders, and then gives the records on,

@@ -158,7 +158,7 @@ func (t *target) verify() {
 			t.fail(err, "unverified")
 		case state == pidcheck.Alive:
 			t.proven = true
-			t.result = Result{Signals: t.result.Signals, Found: t.result.Found}
+			t.result = Result{Signals: t.result.Signals, Found: t.result.Found, AlsoListens: t.result.AlsoListens}
 			return
 		case state == pidcheck.Zombie:
 			t.ended()

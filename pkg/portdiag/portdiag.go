@@ -47,6 +47,8 @@ type Listener struct {
 	listeners.Listener
 	Check pidcheck.Result `json:"pidcheck"`
 	Why   []Link          `json:"why,omitempty"` // from the socket to what started it
+
+	also []string // what else is freed with its holder
 }
 
 // Cause is the word for what a finding is about.
@@ -162,6 +164,7 @@ func Diagnose(ctx context.Context, q listeners.Query) (Report, error) {
 		}
 		r.Listeners = append(r.Listeners, found)
 	}
+	r.survey(ctx)
 	r.Bindable, r.BindError = bindable(q)
 	r.Verdict = r.judge()
 	if f, ok := absent(q, r.BindError); ok {
@@ -171,6 +174,32 @@ func Diagnose(ctx context.Context, q listeners.Query) (Report, error) {
 		r.Findings = append(r.Findings, l.findings()...)
 	}
 	return r, r.explain(ctx, q)
+}
+
+// survey notes what else is freed with each holder that killport ends.
+func (r *Report) survey(ctx context.Context) {
+	var asked []listeners.Listener
+	for _, l := range r.Listeners {
+		asked = append(asked, l.Listener)
+	}
+	var all []listeners.Socket
+	for i := range r.Listeners {
+		l := &r.Listeners[i]
+		way := l.Check.Way(pidcheck.Leave{Override: true})
+		p, err := process.Open(l.PID)
+		if l.Owner != "" || !way.Ends() || err != nil {
+			continue
+		}
+		if all == nil {
+			all, _ = listeners.Sockets(ctx) // what cannot be read is not told
+		}
+		var lever *manager.Manager
+		if way == pidcheck.ByLever {
+			lever = l.Check.ManagedBy
+		}
+		l.also = pidcheck.Also(p, lever, all, asked)
+		p.Close()
+	}
 }
 
 // absent: nobody can listen on an address that no interface has, and no command
@@ -219,11 +248,16 @@ func (l Listener) findings() []Finding {
 		return []Finding{l.hidden(evidence)}
 	}
 	evidence["pid"], evidence["name"] = l.PID, l.Check.Name
-	found := []Finding{{
+	f := Finding{
 		Cause: CauseListener, Severity: Error, Evidence: evidence,
 		Summary: fmt.Sprintf("%s (PID %d, %s) listens on %s", l.Check.Name, l.PID, l.who(), l.Addr()),
 		Remedy:  l.remedy(),
-	}}
+	}
+	if len(l.also) > 0 {
+		evidence["also_listens"] = l.also
+		f.Summary += "; with it goes " + strings.Join(l.also, ", ")
+	}
+	found := []Finding{f}
 	if m := l.Check.ManagedBy; m != nil {
 		found = append(found, managedFinding(m, l.PID))
 	}
