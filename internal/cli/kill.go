@@ -66,19 +66,13 @@ func (k Kill) Options(s *Session) (pkill2.Options, error) {
 	return opts, nil
 }
 
-// Reached reports whether the holder of a record of pkill2 is out of the way.
-// A dry run always reaches its goal.
+// Reached reports whether a record of pkill2 says that its goal is reached. A dry
+// run always reaches its goal.
 func (k Kill) Reached(r jsonl.Record) bool {
 	if k.DryRun {
 		return true
 	}
-	done, err := r.Object(pkill2.Key)
-	if err != nil {
-		return false
-	}
-	outcome, err := done.Text("outcome")
-	o := pkill2.Outcome(outcome)
-	return err == nil && !o.Failed() && o != pkill2.Ghost
+	return pkill2.Reached(r)
 }
 
 func joined(pids []int) string {

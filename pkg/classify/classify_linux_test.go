@@ -205,7 +205,7 @@ func TestOrder(t *testing.T) {
 	want := []classify.Result{
 		{Port: ports[2], Status: classify.Free, Hint: fmt.Sprintf("nobody listens, and yet it cannot be had: portdiag %d", ports[2])}, // as is reserved
 		{Port: ports[1], Status: classify.Cleaned, Killed: []int{4242}, TookMS: 7},
-		{Port: ports[0], Status: classify.Cleaned, Killed: []int{4243, 4244}, TookMS: 7},
+		{Port: ports[0], Addr: "127.0.0.1", Status: classify.Cleaned, Killed: []int{4243, 4244}, TookMS: 7}, // that of the records
 	}
 	text := gocmp.Transformer("text", func(pids []int) string { return fmt.Sprint(pids) })
 	if diff := gocmp.Diff(want, got, text); diff != "" || errs != nil {

@@ -47,6 +47,17 @@ func (q Query) Args() []string {
 	return []string{word}
 }
 
+// Where is the address that q asks about, with IPv6 in brackets; "" is every one.
+func (q Query) Where() string {
+	switch {
+	case !q.Addr.IsValid():
+		return ""
+	case q.Addr.Is6():
+		return "[" + q.Addr.String() + "]"
+	}
+	return q.Addr.String()
+}
+
 // Matches reports whether s is among what q asks for. A socket on a wildcard
 // address is in the way of every address, and so is asked for with each.
 func (q Query) Matches(s Socket) bool {
@@ -167,6 +178,16 @@ func (l Listener) At(s Socket) Listener {
 
 // Query asks for the port of l again, on every address.
 func (l Listener) Query() Query { return Query{Proto: l.Proto, Port: l.LocalPort} }
+
+// AtAddress asks for what is in the way of the address of l, as far as that can
+// be read.
+func (l Listener) AtAddress() Query {
+	q := l.Query()
+	if at, err := netip.ParseAddr(strings.Trim(l.LocalAddr, "[]")); err == nil {
+		q.Addr = at
+	}
+	return q
+}
 
 // Sockets reads the kernel's table: what listens, and not who holds it. No
 // query asks for every TCP listener.

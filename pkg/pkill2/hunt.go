@@ -50,6 +50,11 @@ type hunt struct {
 	watch   context.Context
 	wg      sync.WaitGroup
 
+	began  process.Moment              // when nothing was done yet
+	before table                       // the rows then
+	takers map[listeners.Query][]Taker // by port
+	named  map[listeners.Query]bool    // ports whose takers a record has named
+
 	started time.Time
 	forced  time.Time // when SIGKILL was sent last
 	lost    time.Time // since when a socket is there that no target has
@@ -67,6 +72,7 @@ type identity struct {
 func newHunt(opts Options) *hunt {
 	h := &hunt{
 		opts: opts, known: map[identity][]*target{}, wanted: map[listeners.Query]bool{}, proven: map[listeners.ID]bool{},
+		takers: map[listeners.Query][]Taker{}, named: map[listeners.Query]bool{},
 		exits: make(chan struct{}, 1),
 	}
 	h.watch, h.stop = context.WithCancel(context.Background())
@@ -92,7 +98,9 @@ func (h *hunt) take(ctx context.Context, in []item) error {
 		}
 	}
 	var err error
+	h.began = process.Now()
 	h.rows, err = h.read(ctx)
+	h.before = h.rows
 	looking := manager.Remember(ctx)
 	for i, it := range in {
 		if it.err == nil {
@@ -224,6 +232,9 @@ func (h *hunt) run(ctx context.Context, in []item) error {
 	}
 	if h.opts.Ghosts == CloseGhosts {
 		h.closeGhosts(ctx)
+	}
+	if err == nil {
+		err = h.finish(ctx)
 	}
 	if ctx.Err() != nil {
 		return nil // the results say so

@@ -164,6 +164,9 @@ type Result struct {
 	Found   bool     `json:"found,omitempty"`   // no record named this holder: it came to light meanwhile
 	// AlsoListens is what else is freed with it: "TCP 127.0.0.1:8443".
 	AlsoListens []string `json:"also_listens,omitempty"`
+	// TakenBy is who has the port now that this holder is out of the way. Of the
+	// records of a port the first names all, and every other one of them at most.
+	TakenBy []Taker `json:"taken_by,omitempty"`
 }
 
 // Stage reads all records, ends their holders, and then gives the records on,
@@ -180,7 +183,7 @@ func Stage(opts Options) jsonl.Stage {
 			defer h.close()
 			err := h.run(ctx, in)
 			for _, it := range append(in, h.found()...) {
-				if !yield(it.out()) {
+				if !yield(h.out(it)) {
 					return
 				}
 			}
@@ -222,7 +225,7 @@ func readAll(seq jsonl.Seq) []item {
 	return in
 }
 
-func (it item) out() (jsonl.Record, error) {
+func (h *hunt) out(it item) (jsonl.Record, error) {
 	if it.err != nil {
 		return jsonl.Record{}, it.err
 	}
@@ -233,5 +236,7 @@ func (it item) out() (jsonl.Record, error) {
 			return r, err
 		}
 	}
-	return r.With(Key, it.target.result)
+	result := it.target.result
+	result.TakenBy = h.takenBy(it)
+	return r.With(Key, result)
 }

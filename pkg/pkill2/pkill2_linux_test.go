@@ -322,10 +322,10 @@ func TestRefuses(t *testing.T) {
 		{"no birth", with("birth", ""), "refused", "unverified"},
 		{"no socket", with("socket", map[string]int{"inode": 0}), "refused", "unverified"},
 		{"another socket", with("socket", map[string]int{"inode": 1}), "released", ""},
-		{"another process", uncooked(with("pid", innocent.cmd.Process.Pid)), "reused", ""},
-		{"ourselves", uncooked(with("pid", os.Getpid())), "reused", ""},
-		{"no process", uncooked(with("pid", 1<<22)), "gone", ""},
-		{"no process, of another boot", set(t, with("pid", 1<<22), "birth", elsewhere), "gone", ""},
+		{"another process", uncooked(with("pid", innocent.cmd.Process.Pid)), "reused", "held"},
+		{"ourselves", uncooked(with("pid", os.Getpid())), "reused", "held"},
+		{"no process", uncooked(with("pid", 1<<22)), "gone", "held"},
+		{"no process, of another boot", set(t, with("pid", 1<<22), "birth", elsewhere), "gone", "held"},
 		{"managed", with("pidcheck", map[string]any{"managed_by": map[string]any{"kind": "unit", "name": "x.service"}}), "refused", "managed"},
 	}
 	for _, tt := range tests {

@@ -18,21 +18,23 @@ import (
 
 // target is one holder: one process, with all the sockets that we want from it.
 type target struct {
-	holder  listeners.Listener   // as it was first named
-	sockets []listeners.Listener // as it was named for each of them
-	pin     *process.Pin         // nil once there is nothing to do with it
-	info    process.Info
-	manner  manner           // of asking it to end
-	proven  bool             // it was the right process when we came
-	thread  bool             // its PID is a thread's now
-	asked   time.Time        // when the soft signal was sent; zero: not yet
-	forced  time.Time        // the same for SIGKILL
-	freed   time.Time        // when its sockets were found to be gone
-	manager *manager.Manager // that was found, if any was asked for
-	managed *manager.Manager // the same, if its lever is to be used
-	lifted  bool             // it is left alone, and would not be with --override
-	pull    *pull            // and once it is
-	result  Result           // an Outcome is set once it is settled
+	holder    listeners.Listener   // as it was first named
+	sockets   []listeners.Listener // as it was named for each of them
+	pin       *process.Pin         // nil once there is nothing to do with it
+	info      process.Info
+	manner    manner           // of asking it to end
+	proven    bool             // it was the right process when we came
+	thread    bool             // its PID is a thread's now
+	asked     time.Time        // when the soft signal was sent; zero: not yet
+	forced    time.Time        // the same for SIGKILL
+	freed     time.Time        // when its sockets were found to be gone
+	manager   *manager.Manager // that was found, if any was asked for
+	managed   *manager.Manager // the same, if its lever is to be used
+	said      *manager.Manager // that its record names
+	inService bool             // it is in a service of systemd that nobody was asked about
+	lifted    bool             // it is left alone, and would not be with --override
+	pull      *pull            // and once it is
+	result    Result           // an Outcome is set once it is settled
 }
 
 func (t *target) settled() bool { return t.result.Outcome != "" }
@@ -106,7 +108,7 @@ func (t *target) prepare(ctx context.Context, opts Options, said *manager.Manage
 		t.fail(err, "unverified")
 		return
 	}
-	t.manner = opts.manner(t.info)
+	t.manner, t.said = opts.manner(t.info), said
 	if t.verify(); !t.settled() {
 		t.decide(ctx, opts, said)
 	}
@@ -183,6 +185,8 @@ func (t *target) decide(ctx context.Context, opts Options, said *manager.Manager
 	}
 	if opts.Via != ViaProcess {
 		t.manager = manager.Of(ctx, t.pin, t.info, t.holder)
+	} else if said == nil {
+		t.inService = strings.HasSuffix(manager.UnitOf(t.holder.PID), ".service")
 	}
 	if ctx.Err() != nil { // and nobody could be asked
 		t.settle(Interrupted, "", "")
