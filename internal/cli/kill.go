@@ -18,7 +18,7 @@ import (
 type Kill struct {
 	DryRun   oneWay         `help:"Say what would be done, and send nothing."`
 	Grace    *time.Duration `placeholder:"3s" help:"How long all holders together have for ending softly. A few programs have more, unless this or --signal is given."`
-	Signal   *string        `placeholder:"TERM" help:"The soft signal: TERM, INT, HUP, QUIT; or KILL at once. A few programs are asked by another, unless this or --grace is given."`
+	Signal   *string        `placeholder:"\"TERM\"" help:"The soft signal: TERM, INT, HUP, QUIT; or KILL at once. A few programs are asked by another, unless this or --grace is given."`
 	Via      string         `enum:"auto,process" default:"auto" help:"auto: stop a container, a unit of systemd, or a service of Windows, through what manages it; process: signal the process all the same."`
 	Override bool           `help:"End our ancestors, and what serves many, too."`
 	Ghosts   bool           `name:"close-ghosts" help:"On Linux: have the kernel close sockets that nobody has (takes root). A program that has one in flight may run at full CPU afterwards."`

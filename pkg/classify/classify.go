@@ -111,7 +111,6 @@ func Stage(queries ...listeners.Query) jsonl.Stage {
 					return
 				}
 			}
-			ports.narrow()
 			now, err := ports.lastLook(ctx)
 			if err != nil {
 				yield(jsonl.Record{}, err)
@@ -187,18 +186,18 @@ func (c *cases) add(r jsonl.Record) error {
 	return nil
 }
 
-// narrow has each case that nobody asked for be about what its records are about:
-// if they all have one address, about that address.
-func (c *cases) narrow() {
-	for _, p := range c.inOrder {
-		if p.asked || len(p.holders) == 0 {
-			continue
-		}
-		q := p.holders[0].AtAddress()
-		alike := func(h holder) bool { return h.AtAddress() == q }
-		if !q.Addr.IsUnspecified() && q.Addr.IsValid() && !slices.ContainsFunc(p.holders, func(h holder) bool { return !alike(h) }) {
-			p.query = q
-		}
+// narrow has a case that nobody asked for be about the one address that all its
+// records have, if others of those who listen now have another: these were not
+// asked about.
+func (c *portCase) narrow(now []listeners.Listener) {
+	if c.asked || len(c.holders) == 0 {
+		return
+	}
+	q := c.holders[0].AtAddress()
+	elsewhere := func(h holder) bool { return h.AtAddress() != q }
+	beside := func(l listeners.Listener) bool { return !q.Asks(l) }
+	if q.Addr.IsValid() && !slices.ContainsFunc(c.holders, elsewhere) && slices.ContainsFunc(now, beside) {
+		c.query = q
 	}
 }
 
@@ -324,6 +323,7 @@ func (h *holder) parseTakers(done jsonl.Record) error {
 
 // record is the verdict on a port, of all that listen on it now.
 func (c *portCase) record(ctx context.Context, all []listeners.Listener) (jsonl.Record, error) {
+	c.narrow(all)
 	var now []listeners.Listener
 	for _, l := range all {
 		if c.query.Asks(l) {

@@ -7,6 +7,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/killport/killport/internal/shell"
@@ -23,6 +24,7 @@ type target struct {
 	pin       *process.Pin         // nil once there is nothing to do with it
 	info      process.Info
 	manner    manner           // of asking it to end
+	others    func() bool      // whether each of its sockets may have a manager of its own
 	proven    bool             // it was the right process when we came
 	thread    bool             // its PID is a thread's now
 	asked     time.Time        // when the soft signal was sent; zero: not yet
@@ -52,12 +54,6 @@ func (t *target) join(l listeners.Listener) {
 	if t.result.Outcome == Released { // of the sockets that it was asked for until now
 		t.verify()
 	}
-}
-
-// forOthers reports whether each socket of the process may have a manager of its
-// own.
-func (t *target) forOthers() bool {
-	return t.pin != nil && manager.ForOthers(t.pin, t.info)
 }
 
 // isTwin reports whether what is to be done to another target of the process is
@@ -109,6 +105,7 @@ func (t *target) prepare(ctx context.Context, opts Options, said *manager.Manage
 		return
 	}
 	t.manner, t.said = opts.manner(t.info), said
+	t.others = sync.OnceValue(func() bool { return manager.ForOthers(pin, t.info) })
 	if t.verify(); !t.settled() {
 		t.decide(ctx, opts, said)
 	}
