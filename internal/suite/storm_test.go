@@ -24,15 +24,17 @@ import (
 func TestStorm(t *testing.T) {
 	require(t, "private")
 	for _, tt := range []struct {
-		turn               time.Duration // of a holder
+		name               string
+		flags              []string
 		rounds, longRounds int
 		lost               int // how many may be, of 20
 	}{
-		{5 * time.Millisecond, 6, 200, 0},
-		{time.Millisecond, 4, 20, 1},
+		{"5ms", []string{"--for", "5ms"}, 6, 200, 0},
+		{"1ms", []string{"--for", "1ms"}, 4, 20, 1},
+		{"5ms_stubborn", []string{"--for", "5ms", "--stubborn"}, 2, 20, 0},
 	} {
-		t.Run(tt.turn.String(), func(t *testing.T) {
-			s := &storms{T: t, turn: tt.turn}
+		t.Run(tt.name, func(t *testing.T) {
+			s := &storms{T: t, flags: tt.flags}
 			rounds := tt.rounds
 			if long() {
 				rounds = tt.longRounds
@@ -53,20 +55,20 @@ func TestStorm(t *testing.T) {
 // storms is what became of them, and of those beside them.
 type storms struct {
 	*testing.T
-	turn                            time.Duration
+	flags                           []string
 	freed, innocents, stopped, dead int
 }
 
 // round frees one port while innocents are born.
 func (s *storms) round() {
-	a, err := startZoo(s.TempDir(), "storm", "--for", s.turn.String())
+	a, err := startZoo(s.TempDir(), append([]string{"storm"}, s.flags...)...)
 	if err != nil {
 		s.Fatal(err)
 	}
 	defer a.end()
 	beside := bystanders{done: make(chan struct{})}
 	beside.Go(beside.keepComing)
-	res := run(s, tool(limited(s), "", "killport", "--json", strconv.Itoa(a.Port)))
+	res := run(s, tool(limited(s), "", "killport", "--json", "--grace=300ms", strconv.Itoa(a.Port)))
 	close(beside.done)
 	beside.Wait()
 	left := list(s, a.Port)
@@ -91,6 +93,36 @@ func (s *storms) round() {
 	}
 	if stopped := inState("T"); len(stopped) > 0 {
 		s.Errorf("left stopped: %v", stopped)
+	}
+}
+
+// TestStormInterrupted: whoever is stopped when an interrupt comes goes on. The
+// holders let SIGTERM wait, so that some are stopped all the time.
+func TestStormInterrupted(t *testing.T) {
+	require(t, "private")
+	for try := range 12 {
+		a, err := startZoo(t.TempDir(), "storm", "--for", "3ms", "--stubborn")
+		if err != nil {
+			t.Fatal(err)
+		}
+		cmd := tool(limited(t), "", "killport", "--json", "--grace=1m", strconv.Itoa(a.Port))
+		var out strings.Builder
+		cmd.Stdout = &out
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Duration(100+7*try) * time.Millisecond) // by then it holds some
+		if err := cmd.Process.Signal(os.Interrupt); err != nil {
+			t.Error(err)
+		}
+		_ = cmd.Wait()
+		if code := cmd.ProcessState.ExitCode(); code != 130 {
+			t.Errorf("exit code %d, want 130: %s", code, out.String())
+		}
+		if stopped := inState("T"); len(stopped) > 0 {
+			t.Errorf("left stopped: %v", stopped)
+		}
+		a.end()
 	}
 }
 
