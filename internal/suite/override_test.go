@@ -28,15 +28,8 @@ func TestOverrideInContainer(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			root := freezerV1.root
-			if _, err := os.Stat(filepath.Join(root, "cgroup.procs")); err != nil {
-				root = "/sys/fs/cgroup" // of systems without v1
-			}
-			_, group := cgroup(t, root, strings.Repeat("0123456789abcdef", 4))
+			contain(t, a.PID)
 			t.Cleanup(a.end) // before its cgroup
-			if err := os.WriteFile(filepath.Join(group, "cgroup.procs"), []byte(strconv.Itoa(a.PID)), 0o644); err != nil {
-				t.Fatal(err)
-			}
 			for _, args := range [][]string{{"killport"}, {"killport", "--override"}} {
 				res, line := sight{}.run(t, append(args, a.port())...)
 				if res.code != 1 || line.Get("reason").Str != "managed" || strings.Contains(line.Get("hint").Str, "--override") {
@@ -49,6 +42,20 @@ func TestOverrideInContainer(t *testing.T) {
 			}
 			a.lives(t, a.PID)
 		})
+	}
+}
+
+// contain puts a process into a container that no engine knows: a cgroup that is
+// called as theirs are.
+func contain(t testing.TB, pid int) {
+	t.Helper()
+	root := freezerV1.root
+	if _, err := os.Stat(filepath.Join(root, "cgroup.procs")); err != nil {
+		root = "/sys/fs/cgroup" // of systems without v1
+	}
+	_, group := cgroup(t, root, strings.Repeat("0123456789abcdef", 4))
+	if err := os.WriteFile(filepath.Join(group, "cgroup.procs"), []byte(strconv.Itoa(pid)), 0o644); err != nil {
+		t.Fatal(err)
 	}
 }
 
