@@ -184,7 +184,7 @@ var confined = []struct {
 }{
 	{regexp.MustCompile(`^github\.com/alecthomas/kong`), regexp.MustCompile(`^internal/cli/`)},
 	{regexp.MustCompile(`^golang\.org/x/term`), regexp.MustCompile(`^internal/cli/`)},
-	{regexp.MustCompile(`^github\.com/tidwall/`), regexp.MustCompile(`^(pkg/jsonl/|pkg/portdiag/nft\.go|internal/suite/)`)},
+	{regexp.MustCompile(`^github\.com/tidwall/`), regexp.MustCompile(`^(pkg/jsonl/|pkg/portdiag/nft\.go|internal/(suite|rig)/)`)},
 	{regexp.MustCompile(`^golang\.org/x/sys/`), regexp.MustCompile(`_(linux|windows|darwin)(_test)?\.go$|^internal/suite/\w+_test\.go$`)},
 	{regexp.MustCompile(`^github\.com/santhosh-tekuri/`), regexp.MustCompile(`^internal/schematest/`)},
 	{regexp.MustCompile(`^github\.com/(google/go-cmp|rogpeppe/go-internal)`), regexp.MustCompile(`_test\.go$`)},

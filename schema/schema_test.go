@@ -294,6 +294,8 @@ var enums = map[string]string{
 	"pidcheck.State":     "pidcheck.schema.json#/$defs/state",
 	"manager.Kind":       "pidcheck.schema.json#/$defs/manager_kind",
 	"manager.engineName": "pidcheck.schema.json#/$defs/engine_command",
+	"manager.Control":    "", // what Decide goes by, in no record
+	"pidcheck.Way":       "", // likewise
 	"pkill2.Outcome":     "pkill2.schema.json#/$defs/outcome",
 	"pkill2.Via":         "", // an option, in no record
 	"classify.Status":    "classify.schema.json#/$defs/status",

@@ -309,6 +309,32 @@ func TestDockerWithoutProxy(t *testing.T) {
 	}
 }
 
+// With no proxy one dockerd listens for all containers.
+func TestDockerWithoutProxyForTwo(t *testing.T) {
+	r := bootDocker(t, "--userland-proxy=false")
+	start := func() {
+		for name, port := range map[string]string{"web1": "127.0.0.1:18081:8000", "web2": "127.0.0.2:18081:8000", "web3": "127.0.0.1:18082:8000"} {
+			r.run("docker", "run", "--detach", "--rm", "--name="+name, "--publish="+port, "zoo", "/zoo", "serve", "--life=10m", "0.0.0.0:8000")
+		}
+		r.eventually("the engine listens", func() bool { return r.listens(18081) && r.listens(18082) })
+	}
+	there := func() string { return r.run("sh", "-c", "docker ps --format '{{.Names}}' | sort | xargs") }
+	start()
+	engine := r.pidOf("dockerd")
+	res := r.killport(nil, "18081", "18082")
+	if res.exit != 0 || strings.Count(res.output, `"status":"cleaned"`) != 2 || there() != "" {
+		t.Errorf("exit %d, %s; still there: %s", res.exit, res.output, there())
+	}
+	start()
+	const edited = `/run/rig/listeners 127.0.0.1:18081 | sed 's/"local_addr":"127.0.0.1"/"local_addr":"127.0.0.2"/' | /run/rig/pkill2`
+	if out := r.run("sh", "-c", edited); there() != "web2 web3" {
+		t.Errorf("a record with another address: %s; still there: %s", out, there())
+	}
+	if r.pidOf("dockerd") != engine {
+		t.Error("the engine does not run any more")
+	}
+}
+
 func (r *rig) running(container string) bool {
 	r.t.Helper()
 	return r.runningOf([]string{"docker"}, container)

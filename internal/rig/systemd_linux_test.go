@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/tidwall/gjson"
 )
 
 // bootSystemd boots a systemd that knows the units of testdata/units, and has started none of them.
@@ -324,6 +326,66 @@ func TestSystemdOfUser(t *testing.T) {
 	}
 	if got := r.property("user@0.service", "ActiveState"); got != "active" {
 		t.Errorf("the user's systemd is %s", got)
+	}
+}
+
+// From a desktop, below systemd --user, which is an ancestor then and listens for
+// the user's socket units.
+func TestSystemdOfDesktop(t *testing.T) {
+	r := bootSystemd(t)
+	r.run("systemctl", "start", "user@0.service")
+	r.run("systemctl", "--user", "start", "mine.socket")
+	r.run("systemctl", "--user", "start", "desk.service")
+	out := r.run("cat", "/run/desk.out")
+	lines := strings.Split(out, "\n")
+	if len(lines) != 4 {
+		t.Fatalf("want four records: %s", out)
+	}
+	for _, line := range lines {
+		if gjson.Get(line, "pkill2.outcome").String() != "would_stop" || gjson.Get(line, "pkill2.stop.3").String() != "mine.socket" {
+			t.Errorf("%s; want that mine.socket would be stopped", line)
+		}
+	}
+	report := read(t, r.run("cat", "/run/desk.report"))
+	if f := report.finding(t, "listener"); f.Remedy == nil || !slices.Equal(f.Remedy.Command, []string{"killport", "18113"}) {
+		t.Errorf("portdiag says %+v", f.Remedy)
+	}
+	if got := r.run("cat", "/run/desk.status"); gjson.Get(got, "status").String() != "cleaned" || r.listens(18113) {
+		t.Errorf("killport: %s", got)
+	}
+	if got := r.property("user@0.service", "ActiveState"); got != "active" {
+		t.Errorf("the user's systemd is %s", got)
+	}
+}
+
+// One systemd listens for all socket units: each is stopped for its own socket,
+// and for no other, whatever a record says of its address.
+func TestSystemdOfSockets(t *testing.T) {
+	r := bootSystemd(t)
+	active := func(name string) bool { return r.property(name, "ActiveState") == "active" }
+	both := func() {
+		r.run("systemctl", "start", "pair1.socket", "pair2.socket", "lazy.socket")
+	}
+	both()
+	for _, args := range [][]string{{"18130", "18103"}, {"127.0.0.1:18130", "127.0.0.2:18130", "18103"}} {
+		both()
+		res := r.killport(nil, args...)
+		if res.exit != 0 || strings.Count(res.output, `"status":"cleaned"`) != len(args) {
+			t.Errorf("%q: exit %d, %s", args, res.exit, res.output)
+		}
+		if active("pair1.socket") || active("pair2.socket") || active("lazy.socket") {
+			t.Errorf("%q: a socket unit is active", args)
+		}
+	}
+	both()
+	res := r.killport(nil, "127.0.0.1:18130")
+	if res.exit != 0 || active("pair1.socket") || !active("pair2.socket") || !active("lazy.socket") {
+		t.Errorf("one address: exit %d, %s", res.exit, res.output)
+	}
+	both()
+	const edited = `/run/rig/listeners 127.0.0.1:18130 | sed 's/"local_addr":"127.0.0.1"/"local_addr":"127.0.0.2"/' | /run/rig/pkill2`
+	if out := r.run("sh", "-c", edited); gjson.Get(out, "pkill2.stop.2").String() != "pair1.socket" || !active("pair2.socket") {
+		t.Errorf("a record with another address: %s", out)
 	}
 }
 

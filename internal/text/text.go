@@ -74,7 +74,16 @@ func Ended(r jsonl.Record) string {
 			s.WriteString(": " + Safe(why))
 		}
 	}
+	s.WriteString(also(", also listens on ", done.AlsoListens))
 	return s.String() + "\n" + hinted(done.Hint)
+}
+
+// also says what else is freed.
+func also(words string, names []string) string {
+	if len(names) == 0 {
+		return ""
+	}
+	return words + Safe(strings.Join(names, ", "))
 }
 
 // Status says a record of classify.
@@ -100,6 +109,7 @@ func Status(r jsonl.Record) string {
 	if res.TookMS > 0 {
 		fmt.Fprintf(&s, " in %d ms", res.TookMS)
 	}
+	s.WriteString(also(", with it ", res.AlsoListens))
 	if len(res.RemainingPIDs) > 0 {
 		s.WriteString(", still held by " + joined(res.RemainingPIDs, nobody))
 	}

@@ -71,7 +71,8 @@ type Result struct {
 	Detail         string           `json:"detail,omitempty"` // what there is to say about it
 	Hint           string           `json:"hint,omitempty"`   // what helps
 	TookMS         int64            `json:"took_ms,omitempty"`
-	Diagnostics    *portdiag.Report `json:"diagnostics,omitempty"` // of a port that is ghost or stuck
+	AlsoListens    []string         `json:"also_listens,omitempty"` // what else went with those that ended: "TCP 127.0.0.1:8443"
+	Diagnostics    *portdiag.Report `json:"diagnostics,omitempty"`  // of a port that is ghost or stuck
 }
 
 // Respawn is a holder that came in place of one that ended.
@@ -141,6 +142,7 @@ type holder struct {
 	detail  string
 	hint    string
 	tookMS  int64
+	also    []string         // what else it listened on, or what was stopped in its place
 	ppid    int              // as pidcheck saw it; 0: unknown
 	managed *manager.Manager // what manages it, as pidcheck saw it
 }
@@ -248,6 +250,9 @@ func (h *holder) parseOutcome(r jsonl.Record) error {
 	if h.hint, err = done.OptionalText("hint"); err != nil {
 		return err
 	}
+	if h.also, err = done.OptionalTexts("also_listens"); err != nil {
+		return err
+	}
 	if done.Has("took_ms") {
 		ms, err := done.Uint("took_ms", 0, 1<<53)
 		if err != nil {
@@ -322,6 +327,11 @@ func (c *portCase) count(res *Result, h holder, now []listeners.Listener) {
 	if (h.outcome == pkill2.Stopped || h.reason == pkill2.Outlived) && h.detail != "" && !slices.Contains(res.Stopped, h.detail) {
 		res.Stopped = append(res.Stopped, h.detail)
 	}
+	if h.outcome.Ended() || h.outcome == pkill2.Stopped {
+		for _, name := range h.also {
+			insert(&res.AlsoListens, name)
+		}
+	}
 	res.TookMS = max(res.TookMS, h.tookMS)
 }
 
@@ -373,10 +383,10 @@ func isGhost(now []listeners.Listener, id listeners.ID) bool {
 	})
 }
 
-// insert keeps pids sorted, each once.
-func insert(pids *[]int, pid int) {
-	if at, found := slices.BinarySearch(*pids, pid); !found {
-		*pids = slices.Insert(*pids, at, pid)
+// insert keeps a list sorted, each element once.
+func insert[T cmp.Ordered](list *[]T, v T) {
+	if at, found := slices.BinarySearch(*list, v); !found {
+		*list = slices.Insert(*list, at, v)
 	}
 }
 

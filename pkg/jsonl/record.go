@@ -158,6 +158,29 @@ func (r Record) OptionalText(key string) (string, error) {
 	return s, err
 }
 
+// OptionalTexts returns the member key, an array of strings, where an absent
+// member is nil.
+func (r Record) OptionalTexts(key string) ([]string, error) {
+	v, err := r.find(key)
+	if errors.Is(err, ErrMissing) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	if !v.IsArray() {
+		return nil, r.wrong(key, v, "an array of strings")
+	}
+	var all []string
+	for i, item := range v.Array() {
+		if item.Type != gjson.String {
+			return nil, r.wrong(fmt.Sprintf("%s[%d]", key, i), item, "a string")
+		}
+		all = append(all, item.String())
+	}
+	return all, nil
+}
+
 // Object returns the member key, an object, as a record of its own whose
 // errors name the line and the member.
 func (r Record) Object(key string) (Record, error) {

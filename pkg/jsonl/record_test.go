@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"math"
+	"slices"
 	"strings"
 	"testing"
 
@@ -203,6 +204,27 @@ func TestText(t *testing.T) {
 		got, err = parse(t, tt.line).OptionalText("name")
 		if got != tt.want || !says(err, want) {
 			t.Errorf("OptionalText of %q = %q, %v; want %q, %q", tt.line, got, err, tt.want, want)
+		}
+	}
+}
+
+func TestOptionalTexts(t *testing.T) {
+	for _, tt := range []struct {
+		line string
+		want []string
+		err  string
+	}{
+		{`{"names":["a","b"]}`, []string{"a", "b"}, ""},
+		{`{"names":[]}`, nil, ""},
+		{`{}`, nil, ""},
+		{`{"names":null}`, nil, "is null"},
+		{`{"names":"a"}`, nil, `is "a"`},
+		{`{"names":["a",1]}`, nil, `"names[1]" is 1`},
+		{`{"names":[],"names":[]}`, nil, "there twice"},
+	} {
+		got, err := parse(t, tt.line).OptionalTexts("names")
+		if !slices.Equal(got, tt.want) || !says(err, tt.err) {
+			t.Errorf("OptionalTexts of %q = %q, %v; want %q, %q", tt.line, got, err, tt.want, tt.err)
 		}
 	}
 }

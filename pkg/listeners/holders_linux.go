@@ -40,7 +40,7 @@ func holders(ctx context.Context, found []Socket) ([]Listener, error) {
 		}
 	}
 	for _, s := range left {
-		l := s.listener()
+		l := s.Listener()
 		l.Owner = OwnerNone
 		if !view.complete {
 			l.Owner = OwnerHidden
@@ -98,7 +98,7 @@ func identify(found []Socket, seen map[int]fds, named map[ID][]Listener) {
 			if !ok {
 				continue
 			}
-			l := s.listener()
+			l := s.Listener()
 			l.PID, l.Birth = pid, birth
 			if fd != noFD {
 				l.FD = &fd
@@ -161,6 +161,20 @@ func lookThroughout(p *process.Pin, want map[uint64]bool) (fds, error) {
 		}
 	}
 	return nil, nil
+}
+
+func heldBy(p *process.Pin, among []Socket) ([]Socket, error) {
+	seen, err := lookAtProcesses(p.PID(), inodes(among))
+	if p.Exited() {
+		return nil, process.ErrGone
+	}
+	var held []Socket
+	for _, s := range among {
+		if _, ok := seen[s.ID.Inode]; ok {
+			held = append(held, s)
+		}
+	}
+	return held, err
 }
 
 func inodes(found []Socket) map[uint64]bool {

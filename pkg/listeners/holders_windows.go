@@ -19,7 +19,7 @@ func holders(ctx context.Context, found []Socket) ([]Listener, error) {
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
-		l := s.listener()
+		l := s.Listener()
 		l.PID, l.UID, l.User = int(s.PID), nil, "" // a socket is no user's, but its holder is
 		owner, err := ownerOf(s)
 		switch {
@@ -131,6 +131,17 @@ func holds(p *process.Pin, l Listener) (bool, error) {
 		return false, err
 	}
 	return int(now[at].PID) == p.PID(), nil
+}
+
+// heldBy goes by the table.
+func heldBy(p *process.Pin, among []Socket) ([]Socket, error) {
+	var held []Socket
+	for _, s := range among {
+		if int(s.PID) == p.PID() {
+			held = append(held, s)
+		}
+	}
+	return held, nil
 }
 
 // unhide: the table hides nobody, but an administrator sees more of them.

@@ -158,6 +158,13 @@ func (h Heir) Listener(ghost Listener) Listener {
 	return ghost
 }
 
+// At is l with what the kernel says of its socket in place of what l says.
+func (l Listener) At(s Socket) Listener {
+	at := s.Listener()
+	l.Proto, l.LocalAddr, l.LocalPort, l.Socket = at.Proto, at.LocalAddr, at.LocalPort, at.Socket
+	return l
+}
+
 // Query asks for the port of l again, on every address.
 func (l Listener) Query() Query { return Query{Proto: l.Proto, Port: l.LocalPort} }
 
@@ -202,6 +209,10 @@ func Holders(ctx context.Context, found []Socket) ([]Listener, error) { return h
 // Holds reports whether the pinned process has the socket of l open. An error
 // means that we may not look.
 func Holds(p *process.Pin, l Listener) (bool, error) { return holds(p, l) }
+
+// Held returns those of the sockets that the pinned process has open, in as far
+// as we may look.
+func Held(p *process.Pin, among []Socket) ([]Socket, error) { return heldBy(p, among) }
 
 // Unhide says what helps, for command to see the holders that are hidden.
 func Unhide(command string) string { return unhide(command) }
@@ -344,8 +355,8 @@ func (l *Listener) parseHeirs(r jsonl.Record) error {
 	return nil
 }
 
-// listener makes the record of s without a holder.
-func (s Socket) listener() Listener {
+// Listener is the record of s without a holder.
+func (s Socket) Listener() Listener {
 	addr := s.Local.Addr().String()
 	if s.Local.Addr().Is6() {
 		addr = "[" + addr + "]"

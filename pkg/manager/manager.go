@@ -47,11 +47,16 @@ type Manager struct {
 	// StartedBy are the units that are active, and start a service again that was
 	// stopped, or keep it up: timers, paths, sockets, units with Upholds=.
 	StartedBy []string `json:"started_by,omitempty"`
-	Reason    string   `json:"reason,omitempty"` // why killport cannot, or does not, stop it
+	// AlsoStops are the other active units that systemd stops along with it.
+	AlsoStops []string `json:"also_stops,omitempty"`
+	// Listens is all that the lever frees: "TCP 0.0.0.0:8001".
+	Listens []string `json:"listens,omitempty"`
+	Reason  string   `json:"reason,omitempty"` // why killport cannot, or does not, stop it
 
 	folder string // of the project of compose, of a container
 	lever  lever  // only of what this process has found itself
 	spared bool   // nobody's permission would give it a lever
+	front  bool   // the holder listens on behalf of a container, and is none of its processes
 }
 
 // Of finds what manages the pinned process, of which info was read through the
@@ -62,6 +67,12 @@ func Of(ctx context.Context, p *process.Pin, info process.Info, l listeners.List
 		return nil
 	}
 	return m
+}
+
+// ForOthers reports whether the pinned process listens on behalf of others, if
+// at all: each of its sockets may have a manager of its own then.
+func ForOthers(p *process.Pin, info process.Info) bool {
+	return front(info) != "" || p.PID() == 1 || isSystemd(p.PID())
 }
 
 // Publisher finds the container that publishes the port of l, if docker is
@@ -100,6 +111,37 @@ func (m *Manager) Indirect() bool { return m.Kind != Supervisor }
 
 // Halts reports whether Halt can be tried.
 func (m *Manager) Halts() bool { return m.lever != nil }
+
+// Control is what a manager lets one do in place of signalling its holder.
+type Control string
+
+// The kinds of control.
+const (
+	Unmanaged   Control = "unmanaged"    // there is no manager, or it does not mind a signal
+	Stoppable   Control = "stoppable"    // it can be stopped, and the holder with it
+	Fronted     Control = "fronted"      // it can be stopped, and the holder only listens for it, as docker-proxy and PID 1 do
+	StopsOthers Control = "stops_others" // it can be stopped, and other units would go along
+	Unstoppable Control = "unstoppable"  // it cannot be stopped
+	Nameless    Control = "nameless"     // a container for which the holder listens, and which nobody can name
+)
+
+// Control is that of m, which may be nil. A process in a container has its ID,
+// or a name by which it is stopped: so who has neither is a front.
+func (m *Manager) Control() Control {
+	switch {
+	case m == nil || !m.Indirect():
+		return Unmanaged
+	case m.Kind == Container && m.ID == "" && len(m.Stop) == 0:
+		return Nameless
+	case !m.Halts():
+		return Unstoppable
+	case len(m.AlsoStops) > 0:
+		return StopsOthers
+	case m.front || m.Kind == SocketUnit:
+		return Fronted
+	}
+	return Stoppable
+}
 
 // ForGood is the command that stops it, and before it what would start it again:
 // systemctl asks for one after the other.
@@ -187,3 +229,11 @@ func (m *Manager) keepsMany() bool { return slices.Contains(shared, m.Name) }
 // UnitOf is the name of the unit of systemd that a process is in, "" if none:
 // it need not be what manages it.
 func UnitOf(pid int) string { return unitOf(pid) }
+
+// onBehalf is the manager of a front.
+func (m *Manager) onBehalf() *Manager {
+	if m != nil {
+		m.front = true
+	}
+	return m
+}

@@ -68,7 +68,7 @@ func containerOf(ctx context.Context, groups cgroups, line []ancestor, info proc
 	}
 	if name := front(info); name != "" {
 		m := published(ctx, engineOf(name, owner(info.PID)), publicationBy(info, l))
-		return orItsService(ctx, m, l), true
+		return orItsService(ctx, m, l).onBehalf(), true
 	}
 	return nil, false
 }

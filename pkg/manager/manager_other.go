@@ -16,7 +16,7 @@ func of(ctx context.Context, _ *process.Pin, info process.Info, l listeners.List
 		return &Manager{Kind: Service, Name: service, Stop: []string{"sc.exe", "stop", service}}
 	}
 	if name := front(info); name != "" {
-		return published(ctx, engine{name: name}, publicationBy(info, l))
+		return published(ctx, engine{name: name}, publicationBy(info, l)).onBehalf()
 	}
 	return nil
 }
@@ -28,6 +28,8 @@ func orItsService(_ context.Context, container *Manager, _ listeners.Listener) *
 // runsHere: a container of an engine with no virtual machine around it is none
 // of Linux, and its processes cannot be told.
 func runsHere(inspection) bool { return false }
+
+func isSystemd(int) bool { return false }
 
 func unitOf(int) string { return "" }
 

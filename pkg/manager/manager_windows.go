@@ -14,7 +14,7 @@ import (
 // not what is to be stopped.
 func of(ctx context.Context, p *process.Pin, info process.Info, l listeners.Listener) *Manager {
 	if name := front(info); name != "" {
-		return published(ctx, engine{name: name}, publicationBy(info, l))
+		return published(ctx, engine{name: name}, publicationBy(info, l)).onBehalf()
 	}
 	name := process.OwnService(p.PID())
 	birth, err := p.Birth()
@@ -34,6 +34,8 @@ func orItsService(_ context.Context, container *Manager, _ listeners.Listener) *
 // runsHere: a container of an engine with no virtual machine around it is none
 // of Linux, and its processes cannot be told.
 func runsHere(inspection) bool { return false }
+
+func isSystemd(int) bool { return false }
 
 func unitOf(int) string { return "" }
 

@@ -47,27 +47,6 @@ type Result struct {
 	Reason    string             `json:"reason,omitempty"` // why it is unverified
 }
 
-// Overridable reports whether --override has the holder ended, which is left
-// alone without it, and which no lever stops: it is protected from accidents,
-// or it is a front. What belongs to a container or a unit is not for it.
-func (r Result) Overridable() bool {
-	switch m := r.ManagedBy; {
-	case m == nil || !m.Indirect():
-		return r.Protected.Overridable()
-	case IsFront(m):
-		return r.Protected == "" || r.Protected.Overridable()
-	}
-	return false
-}
-
-// IsFront reports whether a holder with that manager is a front: a program that
-// listens on behalf of a container, and is none of its processes, while nobody
-// can say which container it is. (One that a process is in has an ID, or a name
-// by which it is stopped.)
-func IsFront(m *manager.Manager) bool {
-	return m.Kind == manager.Container && m.ID == "" && len(m.Stop) == 0
-}
-
 // Stage appends the member to each record, as they come.
 func Stage() jsonl.Stage {
 	check := jsonl.Map(func(ctx context.Context, r jsonl.Record) (jsonl.Record, error) {

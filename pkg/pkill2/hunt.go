@@ -13,6 +13,7 @@ import (
 
 	"github.com/killport/killport/pkg/listeners"
 	"github.com/killport/killport/pkg/manager"
+	"github.com/killport/killport/pkg/pidcheck"
 	"github.com/killport/killport/pkg/process"
 )
 
@@ -38,8 +39,9 @@ type hunt struct {
 	opts    Options
 	targets []*target
 	pulls   []*pull
-	known   map[identity]*target
-	queries []listeners.Query // that show the wanted sockets
+	known   map[identity][]*target // those of one process differ in what manages them
+	queries []listeners.Query      // that show the wanted sockets
+	rows    table                  // the wanted sockets, as they were listed last
 	exits   chan struct{}
 	stop    context.CancelFunc
 	watch   context.Context
@@ -62,7 +64,7 @@ type identity struct {
 
 func newHunt(opts Options) *hunt {
 	h := &hunt{
-		opts: opts, known: map[identity]*target{},
+		opts: opts, known: map[identity][]*target{},
 		exits: make(chan struct{}, 1),
 	}
 	h.watch, h.stop = context.WithCancel(context.Background())
@@ -74,30 +76,55 @@ func (h *hunt) close() {
 	h.stop()
 	h.wg.Wait()
 	for _, t := range h.targets {
-		if t.pin != nil {
-			t.pin.Close()
-		}
+		t.close()
 	}
 }
 
-// add takes a holder among the targets, and has the table show its socket.
+// take takes the holders of all records among the targets. What is asked about
+// their sockets is asked with the rows of the kernel's table: so that is read
+// first, and nothing is done without it.
+func (h *hunt) take(ctx context.Context, in []item) error {
+	for _, it := range in {
+		if it.err == nil {
+			h.want(it.listener)
+		}
+	}
+	var err error
+	h.rows, err = h.read(ctx)
+	looking := manager.Remember(ctx)
+	for i, it := range in {
+		if it.err == nil {
+			in[i].target = h.add(looking, it.listener, it.managed)
+		}
+	}
+	return err
+}
+
+// add takes a holder among the targets: one for each process, and for each thing
+// that manages it.
 func (h *hunt) add(ctx context.Context, l listeners.Listener, said *manager.Manager) *target {
-	h.want(l)
+	if row, ok := h.rows.row(l); ok {
+		l = l.At(row)
+	}
 	id := identity{pid: l.PID, birth: l.Birth}
 	if l.Owner != "" {
 		id.ghost = l.Socket.Key()
 	}
-	if t := h.known[id]; t != nil {
-		t.sockets = append(t.sockets, l)
-		if t.result.Outcome == Released { // of the sockets that it was asked for until now
-			t.verify()
-		}
-		return t
+	if known := h.known[id]; len(known) > 0 && !known[0].forOthers() {
+		known[0].join(l)
+		return known[0]
 	}
 	t := &target{holder: l, sockets: []listeners.Listener{l}}
-	h.known[id] = t
-	h.targets = append(h.targets, t)
 	t.prepare(ctx, h.opts, said)
+	for _, twin := range h.known[id] {
+		if twin.isTwin(t) {
+			t.close()
+			twin.join(l)
+			return twin
+		}
+	}
+	h.known[id] = append(h.known[id], t)
+	h.targets = append(h.targets, t)
 	if !t.settled() && t.pin != nil {
 		h.wg.Go(func() {
 			if t.pin.Wait(h.watch) == nil {
@@ -151,12 +178,14 @@ func (h *hunt) found() []item {
 	return out
 }
 
-// run ends the targets. Its error says that the outcome could not be seen.
-func (h *hunt) run(ctx context.Context) error {
-	if len(h.targets) == 0 {
-		return nil
+// run ends the holders of the records. Its error says that the outcome could not
+// be seen.
+func (h *hunt) run(ctx context.Context, in []item) error {
+	err := h.take(ctx, in)
+	if err == nil {
+		h.confirm()
+		h.survey(ctx)
 	}
-	err := h.confirm(ctx)
 	if h.opts.DryRun {
 		if err != nil {
 			h.giveUp(err)
@@ -188,17 +217,27 @@ func (h *hunt) run(ctx context.Context) error {
 // confirm settles those of whom no socket listens as its record says: with
 // that cookie, that protocol, that port. A socket that they have is none of
 // our business then.
-func (h *hunt) confirm(ctx context.Context) error {
-	live, err := h.look(ctx)
-	if err != nil {
-		return err
-	}
+func (h *hunt) confirm() {
+	h.observe()
 	for _, t := range h.targets {
-		if !t.settled() && !t.hasAny(live) {
+		if !t.settled() && !t.hasAny(h.rows) {
 			t.settle(Released, "", "")
 		}
 	}
-	return nil
+}
+
+// survey notes what else is freed with each target. It is for telling: what
+// cannot be read is not told.
+func (h *hunt) survey(ctx context.Context) {
+	if !h.open() {
+		return
+	}
+	all, _ := listeners.Sockets(ctx)
+	for _, t := range h.targets {
+		if !t.settled() {
+			t.result.AlsoListens = pidcheck.Also(t.pin, t.managed, all, t.sockets)
+		}
+	}
 }
 
 // open reports whether a target is left to be ended.
@@ -213,7 +252,7 @@ func (h *hunt) loop(ctx context.Context) error {
 			return err
 		}
 		h.pullAll(ctx)
-		h.signal()
+		h.signal(ctx)
 		live, err := h.look(ctx)
 		if err != nil {
 			return err
@@ -255,14 +294,17 @@ func (h *hunt) pause(ctx context.Context, d time.Duration) bool {
 }
 
 // signal sends what is due: the soft signal at first, and SIGKILL when the
-// grace period is over; to parents before their workers.
-func (h *hunt) signal() {
+// grace period is over; to parents before their workers. After an interrupt no
+// other one is signalled.
+func (h *hunt) signal(ctx context.Context) {
 	if !h.hard && !time.Now().Before(h.graceEnd) {
 		h.hard = true
 		h.killEnd = time.Now().Add(killWait)
 	}
 	for _, t := range h.targets {
 		switch {
+		case ctx.Err() != nil:
+			return
 		case !h.due(t):
 		case h.hard:
 			t.force()
@@ -305,30 +347,49 @@ func (h *hunt) parent(t *target) *target {
 // table are sockets that listen, by the keys of their IDs.
 type table map[listeners.ID]listeners.Socket
 
-// has reports whether the socket of l is there, and is as l says.
-func (t table) has(l listeners.Listener) bool {
-	s, ok := t[l.Socket.Key()]
-	return ok && s.ID.Same(l.Socket) && s.Proto == l.Proto && s.Local.Port() == l.LocalPort
+// row is the socket of l, if it is there and is as l says.
+func (t table) row(l listeners.Listener) (s listeners.Socket, ok bool) {
+	s, ok = t[l.Socket.Key()]
+	return s, ok && s.ID.Same(l.Socket) && s.Proto == l.Proto && s.Local.Port() == l.LocalPort
 }
 
-// look reads the table of sockets, settles those that have ended or have given
-// up their sockets, and returns the wanted sockets that are still there.
-func (h *hunt) look(ctx context.Context) (table, error) {
+// has reports whether it is there.
+func (t table) has(l listeners.Listener) bool {
+	_, ok := t.row(l)
+	return ok
+}
+
+// read reads the table of sockets on the wanted ports.
+func (h *hunt) read(ctx context.Context) (table, error) {
 	if len(h.queries) == 0 {
 		return nil, nil
 	}
 	now, err := listeners.Sockets(ctx, h.queries...)
+	rows := table{}
+	for _, s := range now {
+		rows[s.ID.Key()] = s
+	}
+	return rows, err
+}
+
+// look reads the table, settles those that have ended or have given up their
+// sockets, and returns the wanted sockets that are still there.
+func (h *hunt) look(ctx context.Context) (table, error) {
+	rows, err := h.read(ctx)
 	if err != nil {
 		return nil, err
 	}
-	all, live := table{}, table{}
-	for _, s := range now {
-		all[s.ID.Key()] = s
-	}
+	h.rows = rows
+	return h.observe(), nil
+}
+
+// observe is look, without another reading.
+func (h *hunt) observe() table {
+	live := table{}
 	for _, t := range h.targets {
 		for _, l := range t.sockets {
-			if all.has(l) {
-				live[l.Socket.Key()] = all[l.Socket.Key()]
+			if s, ok := h.rows.row(l); ok {
+				live[s.ID.Key()] = s
 			}
 		}
 	}
@@ -352,7 +413,7 @@ func (h *hunt) look(ctx context.Context) (table, error) {
 			t.settle(Released, "", "")
 		}
 	}
-	return live, nil
+	return live
 }
 
 // chase looks for the holders of sockets that are still there though no target

@@ -88,6 +88,11 @@ func (o Options) mayClose() bool {
 	return o.Ghosts == CloseGhosts && closable && (o.Override || process.Outermost())
 }
 
+// leave is what the user lifts of what keeps holders from harm.
+func (o Options) leave() pidcheck.Leave {
+	return pidcheck.Leave{Override: o.Override, Direct: o.Via == ViaProcess}
+}
+
 // Outcome is what became of a holder.
 type Outcome string
 
@@ -156,6 +161,8 @@ type Result struct {
 	Hint    string   `json:"hint,omitempty"`    // what helps
 	TookMS  *int64   `json:"took_ms,omitempty"` // from the first signal to the end of it
 	Found   bool     `json:"found,omitempty"`   // no record named this holder: it came to light meanwhile
+	// AlsoListens is what else is freed with it: "TCP 127.0.0.1:8443".
+	AlsoListens []string `json:"also_listens,omitempty"`
 }
 
 // Stage reads all records, ends their holders, and then gives the records on,
@@ -170,13 +177,7 @@ func Stage(opts Options) jsonl.Stage {
 			in := readAll(seq)
 			h := newHunt(opts)
 			defer h.close()
-			looking := manager.Remember(ctx)
-			for i := range in {
-				if in[i].err == nil {
-					in[i].target = h.add(looking, in[i].listener, in[i].managed)
-				}
-			}
-			err := h.run(ctx)
+			err := h.run(ctx, in)
 			for _, it := range append(in, h.found()...) {
 				if !yield(it.out()) {
 					return

@@ -10,7 +10,6 @@ import (
 
 	"github.com/killport/killport/internal/shell"
 	"github.com/killport/killport/pkg/manager"
-	"github.com/killport/killport/pkg/pidcheck"
 	"github.com/killport/killport/pkg/process"
 )
 
@@ -32,44 +31,30 @@ func (p *pull) isDone() bool {
 	}
 }
 
-// manage finds out what manages t. A holder that is managed is not signalled
-// behind its manager's back: it is stopped by it, or left alone. What a record
-// says of its manager is not trusted with that: it could name any command.
-func (t *target) manage(ctx context.Context, opts Options) *manager.Manager {
-	m := manager.Of(ctx, t.pin, t.info, t.holder)
-	switch {
-	case ctx.Err() != nil: // and nobody could be asked
-		t.settle(Interrupted, "", "")
-	case m == nil || !m.Indirect():
-	case m.Halts():
-		t.managed = m
-	case opts.overrides(m):
-	default:
-		t.settle(Refused, managed, m.String()+": "+m.Reason)
-		t.result.Hint = t.otherwise(m)
-	}
-	return m
-}
-
-// overrides reports whether a holder with that manager is ended all the same: a
-// front, whose container nobody can stop, and which is protected like all that
-// serve many. What is in a container never is, behind its engine's back.
-func (o Options) overrides(m *manager.Manager) bool { return o.Override && pidcheck.IsFront(m) }
-
 // managed is the reason of what has to do with the manager of a holder.
 const managed = "managed"
 
 // otherwise is the hint for a manager that we cannot get to stop.
 func (t *target) otherwise(m *manager.Manager) string {
 	switch {
+	case m.Control() == manager.StopsOthers:
+		return "stop all of them, which --override does too: " + shell.Join(elevated(m)...)
 	case os.Geteuid() > 0 && !m.Spared():
 		return "run it as root: " + t.command("sudo", "killport")
 	case len(m.Stop) > 0:
 		return "stop what manages it: " + shell.Join(m.Stop...)
-	case pidcheck.IsFront(m):
+	case m.Control() == manager.Nameless:
 		return "--override ends it all the same, or look what manages it: " + t.command("portdiag")
 	}
 	return "look what manages it: " + t.command("portdiag")
+}
+
+// elevated is the command that stops m, as root where that takes root.
+func elevated(m *manager.Manager) []string {
+	if m.User {
+		return m.Stop
+	}
+	return process.Elevated(m.Stop...)
 }
 
 // pullAll uses the levers of the targets that have one, each once. Sockets of

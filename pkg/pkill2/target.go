@@ -27,12 +27,44 @@ type target struct {
 	asked   time.Time        // when the soft signal was sent; zero: not yet
 	forced  time.Time        // the same for SIGKILL
 	freed   time.Time        // when its sockets were found to be gone
-	managed *manager.Manager // if its lever is to be used
+	manager *manager.Manager // that was found, if any was asked for
+	managed *manager.Manager // the same, if its lever is to be used
+	lifted  bool             // it is left alone, and would not be with --override
 	pull    *pull            // and once it is
 	result  Result           // an Outcome is set once it is settled
 }
 
 func (t *target) settled() bool { return t.result.Outcome != "" }
+
+func (t *target) close() {
+	if t.pin != nil {
+		t.pin.Close()
+	}
+}
+
+// join adds another socket that the same process holds, and the same thing
+// manages.
+func (t *target) join(l listeners.Listener) {
+	t.sockets = append(t.sockets, l)
+	if t.result.Outcome == Released { // of the sockets that it was asked for until now
+		t.verify()
+	}
+}
+
+// forOthers reports whether each socket of the process may have a manager of its
+// own.
+func (t *target) forOthers() bool {
+	return t.pin != nil && manager.ForOthers(t.pin, t.info)
+}
+
+// isTwin reports whether what is to be done to another target of the process is
+// the same.
+func (t *target) isTwin(other *target) bool {
+	if t.managed == nil || other.managed == nil {
+		return t.managed == other.managed && !t.settled() && !other.settled()
+	}
+	return t.managed.Same(other.managed)
+}
 
 // settle says the last word about t.
 func (t *target) settle(o Outcome, reason, detail string) {
@@ -74,7 +106,7 @@ func (t *target) prepare(ctx context.Context, opts Options, said *manager.Manage
 		return
 	}
 	if t.verify(); !t.settled() {
-		t.spare(ctx, opts, said)
+		t.decide(ctx, opts, said)
 	}
 }
 
@@ -82,22 +114,23 @@ func (t *target) prepare(ctx context.Context, opts Options, said *manager.Manage
 // everybody where it listens, and who may use the engine need not see its proxy
 // to stop a container.
 func (t *target) unseen(ctx context.Context, opts Options) {
-	if opts.Via == ViaProcess {
-		t.settle(Hidden, "", "")
-		return
+	var m *manager.Manager
+	if opts.Via != ViaProcess {
+		if m = manager.SocketUnitOf(ctx, t.holder); m == nil {
+			m = manager.Publisher(ctx, t.holder)
+		}
 	}
-	switch unit := manager.SocketUnitOf(ctx, t.holder); {
-	case unit == nil:
-		t.managed = manager.Publisher(ctx, t.holder)
-	case os.Geteuid() == 0:
-		t.managed = unit
+	switch {
+	case m == nil:
+		t.settle(Hidden, "", "")
+	case m.Kind == manager.SocketUnit && os.Geteuid() != 0:
+		t.settle(Hidden, "", m.String())
+		t.result.Hint = "stop what listens: sudo " + shell.Join(m.Stop...)
+	case pidcheck.Decide("", m.Control(), opts.leave()) == pidcheck.ByLever:
+		t.managed = m
 	default:
-		t.settle(Hidden, "", unit.String())
-		t.result.Hint = "stop what listens: sudo " + shell.Join(unit.Stop...)
-		return
-	}
-	if t.managed == nil {
-		t.settle(Hidden, "", "")
+		t.settle(Hidden, "", m.String()+because(m.Reason))
+		t.result.Hint = t.otherwise(m)
 	}
 }
 
@@ -110,7 +143,7 @@ func (t *target) verify() {
 			t.fail(err, "unverified")
 		case state == pidcheck.Alive:
 			t.proven = true
-			t.result = Result{Signals: t.result.Signals, Found: t.result.Found}
+			t.result = Result{Signals: t.result.Signals, Found: t.result.Found, AlsoListens: t.result.AlsoListens}
 			return
 		case state == pidcheck.Zombie:
 			t.ended()
@@ -124,31 +157,47 @@ func (t *target) verify() {
 	}
 }
 
-// spare settles t if it must not be ended. What holds ports for others, and
-// must not be signalled, may have a lever.
-func (t *target) spare(ctx context.Context, opts Options, said *manager.Manager) {
+// decide settles t if it must not be ended, and finds the lever of one that is
+// not to be signalled. What a record says of its manager is not trusted with
+// that, since it could name any command: it can only have t left alone.
+func (t *target) decide(ctx context.Context, opts Options, said *manager.Manager) {
 	protected, err := process.Protect(t.pin, t.info)
 	if err != nil {
 		t.fail(err, "unverified")
 		return
 	}
-	onBehalf := protected == process.ProtectedInit || protected == process.ProtectedShared
-	var by *manager.Manager
-	if opts.Via != ViaProcess && (protected == "" || onBehalf) {
-		if by = t.manage(ctx, opts); t.managed != nil || t.settled() {
-			return
-		}
+	if opts.Via != ViaProcess {
+		t.manager = manager.Of(ctx, t.pin, t.info, t.holder)
 	}
-	switch {
-	case protected != "" && !(opts.Override && protected.Overridable()):
+	if ctx.Err() != nil { // and nobody could be asked
+		t.settle(Interrupted, "", "")
+		return
+	}
+	way := pidcheck.Decide(protected, t.manager.Control(), opts.leave())
+	if way == pidcheck.BySignal && pidcheck.Decide(protected, said.Control(), opts.leave()) == pidcheck.Managed {
+		t.manager, way = said, pidcheck.Managed
+	}
+	switch way {
+	case pidcheck.ByLever:
+		t.managed = t.manager
+	case pidcheck.Managed:
+		t.settle(Refused, managed, t.manager.String()+because(t.manager.Reason))
+		t.result.Hint = t.otherwise(t.manager)
+	case pidcheck.Spared:
+		t.lifted = pidcheck.Decide(protected, t.manager.Control(), pidcheck.Leave{Override: true}).Ends()
 		t.settle(Protected, string(protected), t.info.Name)
-		if by != nil && by.Reason != "" {
-			t.result.Hint = by.Reason
+		if t.manager != nil && t.manager.Reason != "" {
+			t.result.Hint = t.manager.Reason
 		}
-	case said != nil && said.Indirect() && opts.Via != ViaProcess && !opts.overrides(said):
-		t.settle(Refused, managed, said.String())
-		t.result.Hint = t.otherwise(said)
 	}
+}
+
+// because is what is said behind a name, if there is a reason.
+func because(reason string) string {
+	if reason == "" {
+		return ""
+	}
+	return ": " + reason
 }
 
 // fail settles t by an error of something done to it.
@@ -248,7 +297,7 @@ func hint(t *target) string {
 	case Denied:
 		return "run it as " + process.Superuser() + ": " + t.command(process.Elevated("killport")...)
 	case Protected:
-		if process.Protection(t.result.Reason).Overridable() {
+		if t.lifted {
 			return "--override ends it all the same"
 		}
 	case Ghost:

@@ -43,7 +43,7 @@ func services(l Listener) (Finding, bool) {
 
 // denied says whether it takes an administrator to end the holder.
 func denied(l Listener) (Finding, bool) {
-	if l.Check.Protected != "" && !l.Check.Protected.Overridable() {
+	if l.Check.Protected.Absolute() {
 		return Finding{}, false
 	}
 	p, err := process.Open(l.PID)

@@ -9,6 +9,7 @@ import (
 
 	"github.com/killport/killport/pkg/listeners"
 	"github.com/killport/killport/pkg/manager"
+	"github.com/killport/killport/pkg/pidcheck"
 	"github.com/killport/killport/pkg/process"
 )
 
@@ -26,15 +27,19 @@ func end(ctx context.Context, q listeners.Query, pids []int) *Remedy {
 		if err != nil {
 			return nil
 		}
-		m := indirect(ctx, q, p, info)
+		m := manager.Of(ctx, p, info, listeners.Listener{Proto: q.Proto, LocalAddr: "0.0.0.0", LocalPort: q.Port, PID: info.PID})
 		protection, err := process.Protect(p, info)
 		needsAdmin = needsAdmin || errors.Is(p.MayTerminate(), process.ErrDenied)
 		p.Close()
-		switch {
-		case m != nil:
-			stops = append(stops, stop(m, pid))
-		case err != nil || protection != "":
+		if err != nil {
 			return nil
+		}
+		switch pidcheck.Decide(protection, m.Control(), pidcheck.Leave{}) {
+		case pidcheck.BySignal:
+		case pidcheck.Spared:
+			return nil
+		default:
+			stops = append(stops, stop(m, pid))
 		}
 	}
 	switch {
@@ -71,15 +76,6 @@ func same(remedies []*Remedy, n int) *Remedy {
 		return nil
 	}
 	return first
-}
-
-// indirect is what manages a process that it would be wrong to signal.
-func indirect(ctx context.Context, q listeners.Query, p *process.Pin, info process.Info) *manager.Manager {
-	m := manager.Of(ctx, p, info, listeners.Listener{Proto: q.Proto, LocalAddr: "0.0.0.0", LocalPort: q.Port, PID: info.PID})
-	if m == nil || !m.Indirect() {
-		return nil
-	}
-	return m
 }
 
 // stop is the remedy for what m manages. A unit that killport does not stop is

@@ -47,6 +47,8 @@ type Listener struct {
 	listeners.Listener
 	Check pidcheck.Result `json:"pidcheck"`
 	Why   []Link          `json:"why,omitempty"` // from the socket to what started it
+
+	also []string // what else is freed with its holder
 }
 
 // Cause is the word for what a finding is about.
@@ -162,6 +164,7 @@ func Diagnose(ctx context.Context, q listeners.Query) (Report, error) {
 		}
 		r.Listeners = append(r.Listeners, found)
 	}
+	r.survey(ctx)
 	r.Bindable, r.BindError = bindable(q)
 	r.Verdict = r.judge()
 	if f, ok := absent(q, r.BindError); ok {
@@ -171,6 +174,32 @@ func Diagnose(ctx context.Context, q listeners.Query) (Report, error) {
 		r.Findings = append(r.Findings, l.findings()...)
 	}
 	return r, r.explain(ctx, q)
+}
+
+// survey notes what else is freed with each holder that killport ends.
+func (r *Report) survey(ctx context.Context) {
+	var asked []listeners.Listener
+	for _, l := range r.Listeners {
+		asked = append(asked, l.Listener)
+	}
+	var all []listeners.Socket
+	for i := range r.Listeners {
+		l := &r.Listeners[i]
+		way := l.Check.Way(pidcheck.Leave{Override: true})
+		p, err := process.Open(l.PID)
+		if l.Owner != "" || !way.Ends() || err != nil {
+			continue
+		}
+		if all == nil {
+			all, _ = listeners.Sockets(ctx) // what cannot be read is not told
+		}
+		var lever *manager.Manager
+		if way == pidcheck.ByLever {
+			lever = l.Check.ManagedBy
+		}
+		l.also = pidcheck.Also(p, lever, all, asked)
+		p.Close()
+	}
 }
 
 // absent: nobody can listen on an address that no interface has, and no command
@@ -219,18 +248,23 @@ func (l Listener) findings() []Finding {
 		return []Finding{l.hidden(evidence)}
 	}
 	evidence["pid"], evidence["name"] = l.PID, l.Check.Name
-	found := []Finding{{
+	f := Finding{
 		Cause: CauseListener, Severity: Error, Evidence: evidence,
 		Summary: fmt.Sprintf("%s (PID %d, %s) listens on %s", l.Check.Name, l.PID, l.who(), l.Addr()),
 		Remedy:  l.remedy(),
-	}}
+	}
+	if len(l.also) > 0 {
+		evidence["also_listens"] = l.also
+		f.Summary += "; with it goes " + strings.Join(l.also, ", ")
+	}
+	found := []Finding{f}
 	if m := l.Check.ManagedBy; m != nil {
 		found = append(found, managedFinding(m, l.PID))
 	}
 	if f, ok := l.forward(); ok {
 		found = append(found, f)
 	}
-	if p := l.Check.Protected; p != "" && !l.halts() {
+	if p := l.Check.Protected; p != "" && l.Check.Way(pidcheck.Leave{}) != pidcheck.ByLever {
 		found = append(found, l.protected(p))
 	}
 	return found
@@ -253,29 +287,19 @@ func (l Listener) hidden(evidence map[string]any) Finding {
 // What manages the holder may have a remedy of its own.
 func (l Listener) remedy() *Remedy {
 	command := append([]string{"killport"}, l.Query().Args()...)
-	m := l.Check.ManagedBy
-	switch {
-	case l.halts():
-	case l.Check.Overridable():
+	switch way := l.Check.Way(pidcheck.Leave{}); {
+	case way.Ends():
+	case l.Check.Way(pidcheck.Leave{Override: true}).Ends():
 		command = slices.Insert(command, 1, "--override")
-	case m != nil && m.Indirect() && os.Geteuid() > 0: // root may be able to stop it
+	case way == pidcheck.Managed && os.Geteuid() > 0 && !l.Check.ManagedBy.Spared(): // root may be able to stop it
 		return asRoot(append([]string{"portdiag"}, l.Query().Args()...)...)
-	case m != nil && m.Indirect():
-		return nil
-	case l.Check.Protected != "":
+	default:
 		return nil
 	}
 	if l.UID != nil && foreign(*l.UID) {
 		return asRoot(command...)
 	}
 	return &Remedy{Command: command}
-}
-
-// halts reports whether killport stops what manages the holder, and need not
-// signal it.
-func (l Listener) halts() bool {
-	m := l.Check.ManagedBy
-	return m != nil && m.Indirect() && m.Halts()
 }
 
 // foreign reports whether it takes root to act on what belongs to uid.
@@ -301,7 +325,7 @@ func (l Listener) protected(p process.Protection) Finding {
 		Evidence: map[string]any{"pid": l.PID, "name": l.Check.Name, "protected": p},
 		Summary:  fmt.Sprintf("PID %d is left alone: %s", l.PID, protections[p]),
 	}
-	if l.Check.Overridable() {
+	if l.Check.Way(pidcheck.Leave{Override: true}).Ends() {
 		f.Remedy = l.remedy()
 	}
 	return f

@@ -166,6 +166,9 @@ const (
 	ProtectedShared    Protection = "shared"    // serves many: dockerd, sshd's main process …
 )
 
+// Absolute reports whether nothing that the user says has the process ended.
+func (p Protection) Absolute() bool { return p != "" && !p.Overridable() }
+
 // Overridable reports whether the user may decide to end the process all the
 // same.
 func (p Protection) Overridable() bool {
