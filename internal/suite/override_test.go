@@ -67,6 +67,12 @@ func cgroup(t testing.TB, root, name string) (above, dir string) {
 	if err != nil {
 		t.Skipf("no cgroup of our own: %v", err)
 	}
+	return cgroupIn(t, above, name)
+}
+
+// cgroupIn makes one of that name in another, and removes both in the end.
+func cgroupIn(t testing.TB, above, name string) (_, dir string) {
+	t.Helper()
 	dir = filepath.Join(above, name)
 	t.Cleanup(func() {
 		for _, d := range []string{dir, above} {
