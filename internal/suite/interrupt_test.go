@@ -117,7 +117,7 @@ func TestInterruptedAmongMany(t *testing.T) {
 	for _, command := range []string{"killport", "killport --grace=0s", "pkill2", "pkill2 --grace=0s"} {
 		t.Run(command, func(t *testing.T) {
 			t.Parallel()
-			a := crowd(t, 40, "port")
+			a := crowd(t, 20, "port")
 			argv := strings.Fields(command)
 			if argv[0] == "killport" {
 				argv = append(argv, a.port())
