@@ -101,6 +101,10 @@ func (c check) killport(command []string) int {
 	return slices.IndexFunc(command, func(word string) bool { return path.Base(word) == "killport" })
 }
 
+// unseen is the PID of a holder that whoever asks may not see, and of whom it
+// cannot be known whether killport will end it.
+const unseen = -1
+
 // try is for the remedy of a finding about that holder; 0 if it is about all.
 func (c check) try(about string, pid int, command []string, plain []holder) {
 	c.Helper()
@@ -116,7 +120,7 @@ func (c check) try(about string, pid int, command []string, plain []holder) {
 			c.Errorf("portdiag %q advises %q (%s), which ends what was not asked about: %s", c.question, command, about, said([]holder{h}))
 		}
 	}
-	if !helps {
+	if !helps && pid != unseen {
 		c.Errorf("portdiag %q advises %q (%s), which ends nobody: %s", c.question, command, about, said(ends))
 	}
 	if slices.Equal(command[c.killport(command)+1:], c.question) && command[0] != "sudo" {
@@ -148,7 +152,11 @@ func (c check) hint(refusal holder) (tried int) {
 	if slices.Equal(words, append([]string{"killport"}, c.question...)) { // the same again, once it is as the hint says
 		return 0
 	}
-	c.try("hint: "+refusal.Would.Hint, refusal.PID, words, nil)
+	pid := refusal.PID
+	if refusal.Would.Reason == "hidden" {
+		pid = unseen
+	}
+	c.try("hint: "+refusal.Would.Hint, pid, words, nil)
 	return 1
 }
 
