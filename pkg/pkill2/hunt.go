@@ -110,7 +110,7 @@ func (h *hunt) add(ctx context.Context, l listeners.Listener, said *manager.Mana
 	if l.Owner != "" {
 		id.ghost = l.Socket.Key()
 	}
-	if known := h.known[id]; len(known) > 0 && !known[0].forOthers() {
+	if known := h.known[id]; len(known) > 0 && (known[0].others == nil || !known[0].others()) {
 		known[0].join(l)
 		return known[0]
 	}

@@ -7,6 +7,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/killport/killport/internal/shell"
@@ -22,6 +23,7 @@ type target struct {
 	sockets []listeners.Listener // as it was named for each of them
 	pin     *process.Pin         // nil once there is nothing to do with it
 	info    process.Info
+	others  func() bool      // whether each of its sockets may have a manager of its own
 	proven  bool             // it was the right process when we came
 	thread  bool             // its PID is a thread's now
 	asked   time.Time        // when the soft signal was sent; zero: not yet
@@ -49,12 +51,6 @@ func (t *target) join(l listeners.Listener) {
 	if t.result.Outcome == Released { // of the sockets that it was asked for until now
 		t.verify()
 	}
-}
-
-// forOthers reports whether each socket of the process may have a manager of its
-// own.
-func (t *target) forOthers() bool {
-	return t.pin != nil && manager.ForOthers(t.pin, t.info)
 }
 
 // isTwin reports whether what is to be done to another target of the process is
@@ -105,6 +101,7 @@ func (t *target) prepare(ctx context.Context, opts Options, said *manager.Manage
 		t.fail(err, "unverified")
 		return
 	}
+	t.others = sync.OnceValue(func() bool { return manager.ForOthers(pin, t.info) })
 	if t.verify(); !t.settled() {
 		t.decide(ctx, opts, said)
 	}
