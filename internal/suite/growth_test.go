@@ -54,6 +54,18 @@ var growths = []growth{
 		first := freshPorts(n)
 		return tool(limited(t), "", "portdiag", fmt.Sprintf("%d-%d", first, first+n-1))
 	}},
+	{"workers_in_a_container", 25, func(t *testing.T, n int) *exec.Cmd {
+		zoo(t, t.TempDir(), "crowd", "--holds=nothing", "--n="+strconv.Itoa(10*n))
+		a, err := startZoo(t.TempDir(), "crowd", "--holds=socket", "--n="+strconv.Itoa(n))
+		if err != nil {
+			t.Fatal(err)
+		}
+		id := contain(t, a.PIDs...)
+		t.Cleanup(a.end) // before its cgroup
+		cmd := tool(limited(t), "", "killport", "--dry-run", a.port())
+		cmd.Env = append(os.Environ(), "PATH="+engine(t, id, a.PID))
+		return cmd
+	}},
 	{"records_of_nobody", 15000, func(t *testing.T, n int) *exec.Cmd {
 		boot, _, _ := strings.Cut(string(birthOf(t, os.Getpid())), ":")
 		var b strings.Builder
@@ -63,6 +75,19 @@ var growths = []growth{
 		}
 		return tool(limited(t), b.String(), "pkill2")
 	}},
+}
+
+// engine is a folder with a docker that knows one container.
+func engine(t *testing.T, id string, pid int) (dir string) {
+	t.Helper()
+	dir = t.TempDir()
+	script := fmt.Sprintf(`#!/bin/sh
+echo '[{"Id":"%s","Name":"/web","State":{"Running":true,"Pid":%d},"Config":{"Image":"shop"},"HostConfig":{"NetworkMode":"host"}}]'
+`, id, pid)
+	if err := os.WriteFile(filepath.Join(dir, "docker"), []byte(script), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return dir
 }
 
 // crowd plays one in which each has what is said.
@@ -84,7 +109,7 @@ func span(a *animal) string { return fmt.Sprintf("%d-%d", a.Ports[0], a.Ports[le
 
 // TestGrowth: four times as much to do takes about four times the processor, and
 // not sixteen times. It is not about how fast this machine is, or what else it does.
-// No other program is run: they have nothing to do with it.
+// Other programs are not run: they have nothing to do with it.
 func TestGrowth(t *testing.T) {
 	require(t, "private")
 	for _, g := range growths {
@@ -113,7 +138,9 @@ func (g growth) cost(t *testing.T, n int) (took time.Duration) {
 	t.Helper()
 	t.Run(strconv.Itoa(n), func(t *testing.T) {
 		cmd := g.work(t, n)
-		cmd.Env = append(os.Environ(), "PATH=/nonexistent")
+		if cmd.Env == nil {
+			cmd.Env = append(os.Environ(), "PATH=/nonexistent")
+		}
 		res := run(t, cmd)
 		if res.code < 0 || res.code > 1 || res.code == 1 && !strings.HasPrefix(filepath.Base(cmd.Path), "classify") {
 			t.Errorf("%q: exit code %d: %.500s", cmd.Args, res.code, res.stderr)

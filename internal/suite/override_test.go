@@ -45,18 +45,22 @@ func TestOverrideInContainer(t *testing.T) {
 	}
 }
 
-// contain puts a process into a container that no engine knows: a cgroup that is
-// called as theirs are.
-func contain(t testing.TB, pid int) {
+// contain puts processes into a container: a cgroup that is called as those of
+// docker are. It returns its ID.
+func contain(t testing.TB, pids ...int) (id string) {
 	t.Helper()
 	root := freezerV1.root
 	if _, err := os.Stat(filepath.Join(root, "cgroup.procs")); err != nil {
 		root = "/sys/fs/cgroup" // of systems without v1
 	}
-	_, group := cgroup(t, root, strings.Repeat("0123456789abcdef", 4))
-	if err := os.WriteFile(filepath.Join(group, "cgroup.procs"), []byte(strconv.Itoa(pid)), 0o644); err != nil {
-		t.Fatal(err)
+	id = strings.Repeat("0123456789abcdef", 4)
+	_, group := cgroup(t, root, id)
+	for _, pid := range pids {
+		if err := os.WriteFile(filepath.Join(group, "cgroup.procs"), []byte(strconv.Itoa(pid)), 0o644); err != nil {
+			t.Fatal(err)
+		}
 	}
+	return id
 }
 
 // cgroup makes one below a root, with one of that name in it, and removes both
