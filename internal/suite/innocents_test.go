@@ -120,15 +120,6 @@ func (i *innocent) lives(t testing.TB) {
 	}
 }
 
-// hit is the signal that ended it; 0 if it ended by itself, or was ended by us.
-func (i *innocent) hit() syscall.Signal {
-	<-i.done
-	if s := i.cmd.ProcessState.Sys().(syscall.WaitStatus); s.Signaled() && !i.letGo.Load() {
-		return s.Signal()
-	}
-	return 0
-}
-
 func (i *innocent) end() {
 	i.letGo.Store(true)
 	_ = i.cmd.Process.Kill()

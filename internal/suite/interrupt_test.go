@@ -176,7 +176,7 @@ func interruptOnce(t *testing.T, s *started, a *animal, whom func() int) (left i
 // children are those of the thread that leads the process (CONFIG_PROC_CHILDREN).
 func children(pid int) (pids []int) {
 	text, _ := os.ReadFile(fmt.Sprintf("/proc/%d/task/%[1]d/children", pid))
-	for _, word := range strings.Fields(string(text)) {
+	for word := range strings.FieldsSeq(string(text)) {
 		if pid, err := strconv.Atoi(word); err == nil {
 			pids = append(pids, pid)
 		}
