@@ -324,6 +324,7 @@ func (r *round) judge(code int, out string, before map[string]bool) {
 		r.outrun.Add(1)
 		if status == "ghost" {
 			r.ghosts.Add(1)
+			r.Logf("%s: a ghost, it is said:\n%s", r.mode, r.said.String())
 		}
 	case !r.fleeting && status != "cleaned" && r.role != handsOn:
 		r.unfree.Add(1)
