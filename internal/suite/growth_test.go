@@ -44,10 +44,10 @@ var growths = []growth{
 	{"ports_of_one", 200, func(t *testing.T, n int) *exec.Cmd {
 		return tool(limited(t), "", "killport", span(ports(t, n)))
 	}},
-	{"ports_of_one_that_stays", 250, func(t *testing.T, n int) *exec.Cmd {
+	{"ports_of_one_that_stays", 200, func(t *testing.T, n int) *exec.Cmd {
 		return tool(limited(t), "", "classify", span(ports(t, n)))
 	}},
-	{"ports_of_one_explained", 250, func(t *testing.T, n int) *exec.Cmd {
+	{"ports_of_one_explained", 200, func(t *testing.T, n int) *exec.Cmd {
 		return tool(limited(t), "", "portdiag", span(ports(t, n)))
 	}},
 	{"ports_without_anybody", 400, func(t *testing.T, n int) *exec.Cmd {

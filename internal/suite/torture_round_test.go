@@ -285,22 +285,13 @@ func (r *round) checkListed(before map[string]bool, out string) {
 }
 
 // judge compares the verdict with the kernel's table. Sockets that were there
-// before and are there now were there all the time. There may be verdicts on other
-// ports beside it, of which there were old records.
+// before and are there now were there all the time.
 func (r *round) judge(code int, out string, before map[string]bool) {
 	if code < 0 {
 		return
 	}
-	var status string
-	taken, done := false, true
-	for line := range strings.Lines(out) {
-		of := gjson.Get(line, "status").Str
-		done = done && (of == "free" || of == "cleaned")
-		if gjson.Get(line, "port").String() == r.port {
-			status, taken = of, gjson.Get(line, "still_listening").Bool()
-		}
-	}
-	free := status == "free" || status == "cleaned"
+	status, taken, done := r.verdict(out)
+	free := isFree(status)
 	after := r.listening()
 	stays := false
 	for inode := range before {
@@ -331,6 +322,22 @@ func (r *round) judge(code int, out string, before map[string]bool) {
 		r.fail("not freed: %q", status)
 	}
 }
+
+// verdict is what is said of the port. There may be verdicts on others beside it,
+// of which there were old records; done says that all of them are good.
+func (r *round) verdict(out string) (status string, taken, done bool) {
+	done = true
+	for line := range strings.Lines(out) {
+		of := gjson.Get(line, "status").Str
+		done = done && isFree(of)
+		if gjson.Get(line, "port").String() == r.port {
+			status, taken = of, gjson.Get(line, "still_listening").Bool()
+		}
+	}
+	return status, taken, done
+}
+
+func isFree(status string) bool { return status == "free" || status == "cleaned" }
 
 func (r *round) fail(format string, args ...any) {
 	r.Errorf("%s: %s, PIDs %v\n%s", r.mode, fmt.Sprintf(format, args...), r.holder.PIDs, r.said.String())

@@ -204,6 +204,8 @@ func (w *torturer) run() {
 	switch {
 	case w.kills() == 0 || w.reused.Load() == 0 || w.givenAway.Load() == 0 || w.storms.Load() == 0:
 		w.Error("nobody was killed, no PID was given away, or no socket was handed on: this tests nothing")
+	case w.ghosts.Load()*20 > w.storms.Load()+20: // one that nobody can look at in time may be called hidden, or stuck
+		w.Errorf("%d of %d sockets that are handed on were called ghosts", w.ghosts.Load(), w.storms.Load())
 	case w.starved.Load()*20 > w.rounds.Load():
 		w.Error("there are too few PIDs for so much at a time")
 	}
