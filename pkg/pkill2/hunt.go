@@ -85,17 +85,13 @@ func (h *hunt) close() {
 // first, and nothing is done without it.
 func (h *hunt) take(ctx context.Context, in []item) error {
 	for _, it := range in {
-		if it.err == nil {
-			h.want(it.listener)
-		}
+		h.want(it.listener)
 	}
 	var err error
 	h.rows, err = h.read(ctx)
 	looking := manager.Remember(ctx)
 	for i, it := range in {
-		if it.err == nil {
-			in[i].target = h.add(looking, it.listener, it.managed)
-		}
+		in[i].target = h.add(looking, it.listener, it.said())
 	}
 	return err
 }
