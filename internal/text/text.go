@@ -19,6 +19,7 @@ import (
 	"github.com/killport/killport/pkg/pidcheck"
 	"github.com/killport/killport/pkg/pkill2"
 	"github.com/killport/killport/pkg/portdiag"
+	"github.com/killport/killport/pkg/process"
 )
 
 // Listener says a record of listeners: protocol, address, holder, user.
@@ -79,6 +80,9 @@ func Ended(r jsonl.Record) string {
 			s.WriteString(": " + Safe(why))
 		}
 	}
+	for _, taker := range done.TakenBy {
+		s.WriteString(", taken by " + Safe(taker.String()))
+	}
 	s.WriteString(also(", also listens on ", done.AlsoListens))
 	return s.String() + "\n" + hinted(done.Hint)
 }
@@ -115,11 +119,14 @@ func Status(r jsonl.Record) string {
 		fmt.Fprintf(&s, " in %d ms", res.TookMS)
 	}
 	s.WriteString(also(", with it ", res.AlsoListens))
+	if len(res.Forced) > 0 {
+		s.WriteString(" (by " + process.KillName() + ": " + joined(res.Forced, nobody) + ")")
+	}
 	if len(res.RemainingPIDs) > 0 {
 		s.WriteString(", still held by " + joined(res.RemainingPIDs, nobody))
 	}
 	if res.Reason != "" {
-		s.WriteString(" (" + Safe(res.Reason))
+		s.WriteString(" (" + Safe(strings.ReplaceAll(res.Reason, "_", " ")))
 		if res.Detail != "" {
 			s.WriteString(": " + Safe(res.Detail))
 		}

@@ -6,6 +6,7 @@ import (
 	"cmp"
 	"context"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/killport/killport/internal/shell"
@@ -68,6 +69,7 @@ type Result struct {
 	StillListening bool             `json:"still_listening"` // now
 	RemainingPIDs  []int            `json:"remaining_pids"`  // who has it now
 	Released       []int            `json:"released,omitempty"`
+	Forced         []int            `json:"forced,omitempty"`  // of those that ended: by SIGKILL
 	Stopped        []string         `json:"stopped,omitempty"` // what managed holders, and was stopped, in words
 	Respawned      []Respawn        `json:"respawned,omitempty"`
 	Reason         string           `json:"reason,omitempty"` // a word
@@ -109,7 +111,7 @@ func After(opts pkill2.Options, queries ...listeners.Query) jsonl.Stage {
 		return func(yield func(jsonl.Record, error) bool) {
 			ports := cases{byPort: map[uint16][]*portCase{}, flags: opts.Flags()}
 			for _, q := range queries {
-				ports.open(q)
+				ports.open(q).asked = true
 			}
 			if !ports.readAll(seq, yield) {
 				return
@@ -121,14 +123,10 @@ func After(opts pkill2.Options, queries ...listeners.Query) jsonl.Stage {
 
 // judge gives the result of each.
 func (c *cases) judge(ctx context.Context, yield func(jsonl.Record, error) bool) {
-	all, err := c.lastLook(ctx)
+	now, err := c.lastLook(ctx)
 	if err != nil {
 		yield(jsonl.Record{}, err)
 		return
-	}
-	now := map[uint16][]listeners.Listener{}
-	for _, l := range all {
-		now[l.LocalPort] = append(now[l.LocalPort], l)
 	}
 	survey, ctx := portdiag.NewSurvey(c.flags, c.queries()...), manager.Remember(ctx)
 	for _, p := range c.inOrder {
@@ -157,6 +155,7 @@ type cases struct {
 type portCase struct {
 	query   listeners.Query
 	flags   []string
+	asked   bool // for it; else it is here by its records
 	holders []holder
 }
 
@@ -168,6 +167,8 @@ type holder struct {
 	detail  string
 	hint    string
 	tookMS  int64
+	done    bool             // pkill2 has seen it
+	takenBy []pkill2.Taker   // as it says
 	also    []string         // what else it listened on, or what was stopped in its place
 	ppid    int              // as pidcheck saw it; 0: unknown
 	managed *manager.Manager // what manages it, as pidcheck saw it
@@ -236,6 +237,34 @@ func (h holder) beside() int {
 	return word * (len(m.Stop) + len(m.StartedBy) + len(m.AlsoStops) + len(m.Listens))
 }
 
+// narrow has a case that nobody asked for be about the one address that all its
+// records have, if others of those who listen now have another: these were not
+// asked about.
+func (c *portCase) narrow(now []listeners.Listener) {
+	if c.asked || len(c.holders) == 0 {
+		return
+	}
+	q := c.holders[0].AtAddress()
+	elsewhere := func(h holder) bool { return h.AtAddress() != q }
+	beside := func(l listeners.Listener) bool { return !q.Asks(l) }
+	if q.Addr.IsValid() && !slices.ContainsFunc(c.holders, elsewhere) && slices.ContainsFunc(now, beside) {
+		c.query = q
+	}
+}
+
+// lastLook lists who listens now on the ports of all cases, by port.
+func (c *cases) lastLook(ctx context.Context) (map[uint16][]listeners.Listener, error) {
+	if len(c.inOrder) == 0 {
+		return nil, nil
+	}
+	found, err := listeners.List(context.WithoutCancel(ctx), c.queries()...) // an interrupted run has a verdict too
+	now := map[uint16][]listeners.Listener{}
+	for _, l := range found {
+		now[l.LocalPort] = append(now[l.LocalPort], l)
+	}
+	return now, err
+}
+
 func parse(r jsonl.Record) (holder, error) {
 	l, err := listeners.Parse(r)
 	l.Heirs = nil // there may be many, and nobody asks for them here
@@ -291,6 +320,7 @@ func (h *holder) parseOutcome(r jsonl.Record) error {
 	if err != nil {
 		return err
 	}
+	h.done = true
 	outcome, err := done.Text("outcome")
 	if err != nil {
 		return err
@@ -316,6 +346,25 @@ func (h *holder) parseOutcome(r jsonl.Record) error {
 			return err
 		}
 		h.tookMS = int64(ms)
+	}
+	return h.parseTakers(done)
+}
+
+// parseTakers reads who came after pkill2. Nothing is done to them for it.
+func (h *holder) parseTakers(done jsonl.Record) error {
+	if !done.Has("taken_by") {
+		return nil
+	}
+	takers, err := done.Objects("taken_by")
+	if err != nil {
+		return err
+	}
+	for _, r := range takers {
+		var taker pkill2.Taker
+		if err := r.Decode(&taker); err != nil {
+			return err
+		}
+		h.takenBy = append(h.takenBy, taker)
 	}
 	return nil
 }
@@ -374,6 +423,7 @@ func (s *sight) diagnose(ctx context.Context, survey *portdiag.Survey, q listene
 // record is the verdict on a port, of which these are listed now. An interrupted
 // run has one too.
 func (c *portCase) record(ctx context.Context, survey *portdiag.Survey, listed []listeners.Listener) (jsonl.Record, error) {
+	c.narrow(listed)
 	looking := context.WithoutCancel(ctx)
 	s, err := c.see(looking, survey, listed)
 	if err != nil {
@@ -423,6 +473,9 @@ func (c *portCase) judge(s sight) Result {
 // count puts a holder where it belongs.
 func (c *portCase) count(res *Result, h holder, s sight) {
 	switch o := h.outcome; {
+	case o == pkill2.Killed:
+		insert(&res.Forced, h.PID)
+		insert(&res.Killed, h.PID)
 	case o.Ended():
 		insert(&res.Killed, h.PID)
 	case o == pkill2.Stopped && h.PID == 0: // and nobody could name it
@@ -470,6 +523,10 @@ func (c *portCase) explain(res *Result, now []listeners.Listener) {
 		res.Reason, res.Hint = "held", "look again: "+c.command("killport")
 		return
 	}
+	if others := c.unasked(now); len(others) > 0 && len(others) == len(now) {
+		res.Reason, res.Detail, res.Hint = "not_asked", strings.Join(names(others), ", "), "who has it: "+c.command("portdiag")
+		return
+	}
 	res.Reason, res.Hint = "taken", "who has it now: "+c.command("portdiag")
 	if by := c.mayReturn(); by != "" { // who has it now, the diagnostics say
 		res.Hint = by
@@ -502,6 +559,23 @@ func (c *portCase) inUse(res *Result) {
 	default:
 		res.Hint = "this helps: " + shell.Join(f.Remedy.Command...)
 	}
+}
+
+// names says who they are, in words.
+func names(found []listeners.Listener) []string {
+	var words []string
+	for _, l := range found {
+		word := "PID " + strconv.Itoa(l.PID)
+		if name := inspect(l.PID).Name; l.Owner != "" {
+			word = "somebody unseen"
+		} else if name != "" {
+			word = name + " (" + word + ")"
+		}
+		if !slices.Contains(words, word) {
+			words = append(words, word)
+		}
+	}
+	return words
 }
 
 // isGhost reports whether the socket listens now and nobody has it.

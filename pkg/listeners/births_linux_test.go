@@ -78,15 +78,15 @@ func TestWalkIsNoProofAmongBirths(t *testing.T) {
 		}
 		return nil, nil
 	}
-	if v.sawBirths(t.Context(), lastPID(), nil, bear) {
+	if v.sawBirths(t.Context(), process.Newest(), nil, bear) {
 		t.Error("sawBirths = true; want false: one is born with each look")
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if v.sawBirths(ctx, lastPID(), nil, lookAtProcesses) {
+	if v.sawBirths(ctx, process.Newest(), nil, lookAtProcesses) {
 		t.Error("sawBirths after an interrupt = true; want false")
 	}
-	if v.sawBirths(t.Context(), lastPID()+1, nil, lookAtProcesses) {
+	if v.sawBirths(t.Context(), process.Newest()+1, nil, lookAtProcesses) {
 		t.Error("sawBirths = true, though the PIDs have begun again at the bottom; want false")
 	}
 }

@@ -22,10 +22,10 @@ import (
 // holders walks over /proc/PID/fd of all processes. A socket without a holder
 // then is looked up once more in the table, and if it is still there, in the
 // places where a socket can hide: the descriptors of single threads, and those
-// registered with an io_uring.
+// registered with an io_uring; and with those that were born meanwhile.
 func holders(ctx context.Context, found []Socket) ([]Listener, error) {
 	named := map[ID][]Listener{}
-	left := found
+	left, before := found, process.Newest()
 	var view view
 	for _, how := range []look{lookAtProcesses, lookEverywhere} {
 		var err error
@@ -39,6 +39,9 @@ func holders(ctx context.Context, found []Socket) ([]Listener, error) {
 		if len(left) == 0 {
 			break
 		}
+	}
+	if len(left) > 0 && view.missed {
+		left = amongNewest(ctx, left, before, named)
 	}
 	for _, s := range left {
 		l := s.Listener()
@@ -57,16 +60,13 @@ func holders(ctx context.Context, found []Socket) ([]Listener, error) {
 
 // unnamed returns those sockets that have no holder, and are still there.
 func unnamed(ctx context.Context, found []Socket, named map[ID][]Listener) ([]Socket, error) {
-	var left []Socket
-	var queries []Query
-	for _, s := range found {
-		if len(named[s.ID]) == 0 {
-			left = append(left, s)
-			queries = append(queries, Query{Proto: s.Proto, Port: s.Local.Port()})
-		}
-	}
+	left := without(found, named)
 	if len(left) == 0 {
 		return nil, nil
+	}
+	var queries []Query
+	for _, s := range left {
+		queries = append(queries, Query{Proto: s.Proto, Port: s.Local.Port()})
 	}
 	now, err := Sockets(ctx, queries...)
 	if err != nil {
@@ -86,6 +86,7 @@ func (v *view) identify(found []Socket, named map[ID][]Listener) {
 		birth, held, err := confirm(pid, v.held[pid])
 		if errors.Is(err, process.ErrGone) || errors.Is(err, process.ErrThread) {
 			maps.Copy(v.passedOn, v.held[pid])
+			v.missed = true
 			continue
 		}
 		// Any other error: it is there and cannot be pinned. Without a birth
@@ -186,6 +187,7 @@ func inodes(found []Socket) map[uint64]bool {
 type view struct {
 	held     map[int]fds // which sockets a process has, by PID
 	passedOn fds         // those that a process had which has ended since
+	missed   bool        // somebody may have got one of them while we looked elsewhere
 	blind    HiddenBy    // what was kept from us; "" is nothing
 }
 
@@ -201,13 +203,13 @@ func (v *view) blindTo(s Socket) HiddenBy {
 // walk looks into all processes, and then into those that were born meanwhile.
 func walk(ctx context.Context, want map[uint64]bool, how look) (view, error) {
 	v := view{held: map[int]fds{}, passedOn: fds{}, blind: hides()}
-	last := lastPID()
+	last := process.Newest()
 	pids, err := process.All()
 	if err != nil { // no /proc, or not ours: everything is hidden
 		v.blind = ByPermission
 	}
 	v.look(ctx, pids, want, how)
-	if !v.sawBirths(ctx, last, want, how) {
+	if v.missed = !v.sawBirths(ctx, last, want, how); v.missed {
 		v.blind = cmp.Or(v.blind, ByBirths)
 	}
 	return v, ctx.Err()
@@ -249,12 +251,11 @@ func (v *view) look(ctx context.Context, pids []int, want map[uint64]bool, how l
 // look at the newest.
 func (v *view) sawBirths(ctx context.Context, last int, want map[uint64]bool, how look) bool {
 	const (
-		tries  = 100
-		most   = 1 << 12 // at a time
-		behind = 8       // of the newest may have a number and not be in /proc yet (copy_process, kernel/fork.c)
+		tries = 100
+		most  = 1 << 12 // at a time
 	)
 	for range tries {
-		now := lastPID()
+		now := process.Newest()
 		if now < last || now-last > most || now == 0 || ctx.Err() != nil { // they begin again at the bottom, or cannot be counted
 			return false
 		}
@@ -263,23 +264,11 @@ func (v *view) sawBirths(ctx context.Context, last int, want map[uint64]bool, ho
 			newest = append(newest, pid)
 		}
 		v.look(ctx, newest, want, how)
-		if last = now; lastPID() == now {
+		if last = now; process.Newest() == now {
 			return true
 		}
 	}
 	return false
-}
-
-// lastPID is the PID, or the number of a thread, that was given away last in the
-// PID namespace of /proc (proc(5), /proc/loadavg); 0 if it cannot be read.
-func lastPID() int {
-	b, err := os.ReadFile("/proc/loadavg")
-	fields := bytes.Fields(b)
-	if err != nil || len(fields) != 5 {
-		return 0
-	}
-	pid, _ := strconv.Atoi(string(fields[4]))
-	return pid
 }
 
 // fds are the descriptors of sockets, by inode.

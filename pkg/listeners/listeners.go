@@ -218,8 +218,18 @@ func (l Listener) Query() Query { return Query{Proto: l.Proto, Port: l.LocalPort
 // Alone asks for what is at the address of l: for its port, if that is a
 // wildcard.
 func (l Listener) Alone() Query {
+	q := l.AtAddress()
+	if q.Addr.IsUnspecified() {
+		return l.Query()
+	}
+	return q
+}
+
+// AtAddress asks for what is in the way of the address of l, as far as that can
+// be read.
+func (l Listener) AtAddress() Query {
 	q := l.Query()
-	if at, err := netip.ParseAddr(strings.Trim(l.LocalAddr, "[]")); err == nil && !at.IsUnspecified() {
+	if at, err := netip.ParseAddr(strings.Trim(l.LocalAddr, "[]")); err == nil {
 		q.Addr = at
 	}
 	return q
@@ -291,6 +301,10 @@ func ShowsBound(ctx context.Context) bool { return showsBound(ctx) }
 // Holders names the holders of sockets that the table held a moment ago. One
 // that has been closed since has no line.
 func Holders(ctx context.Context, found []Socket) ([]Listener, error) { return holders(ctx, found) }
+
+// Among names those of the processes that have some of the sockets: a look at few,
+// where Holders looks at all. It is for Linux.
+func Among(pids []int, found []Socket) []Listener { return among(pids, found) }
 
 // Holds reports whether the pinned process has the socket of l open. An error
 // means that we may not look.
