@@ -346,7 +346,7 @@ func TestVerdictsOfBind(t *testing.T) {
 			Result{Status: Partial, Failed: []int{a}, Reason: "denied"},
 		},
 		{"no permission", nil, "EACCES", Result{Status: Free, Hint: "nobody listens, and yet it cannot be had: portdiag 8000"}},
-		{"no permission after one that ended", []holder{{Listener: at(a, 1), outcome: pkill2.Killed}}, "EACCES", Result{Status: Cleaned, Killed: []int{a}}},
+		{"no permission after one that ended", []holder{{Listener: at(a, 1), outcome: pkill2.Killed}}, "EACCES", Result{Status: Cleaned, Killed: []int{a}, Forced: []int{a}}},
 		{"no such address", nil, "EADDRNOTAVAIL", Result{Status: Free}},
 	} {
 		tt.want.Port, tt.want.Isolated = 8000, process.Isolated()
