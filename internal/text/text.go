@@ -200,7 +200,11 @@ type line struct {
 
 // where and who are columns.
 func (l line) where() string {
-	return fmt.Sprintf("%-3s  %-21s  ", Safe(string(l.Proto)), Safe(l.Addr()))
+	at := l.Addr()
+	if l.Device != "" {
+		at += " on " + l.Device
+	}
+	return fmt.Sprintf("%-3s  %-21s  ", Safe(string(l.Proto)), Safe(at))
 }
 
 func (l line) who() string {

@@ -201,6 +201,7 @@ func TestTexts(t *testing.T) {
 			"TCP port 8000: free\n  dnat: s\n    (a command of 1004 characters: --json has it)\n",
 		},
 		{text.Report, `"port":8000,"verdict":"free"`, "TCP port 8000: free\n"},
+		{text.Listener, held + `,"device":"eth0"`, "TCP  127.0.0.1:8000 on eth0  4242 ann\n"},
 		{text.Listener, held + `,"state":"bound"`, "TCP  127.0.0.1:8000         4242 ann bound, and does not listen\n"},
 		{text.Status, `"port":8000,"addr":"127.0.0.1","status":"free"`, "TCP 127.0.0.1:8000: free\n"},
 		{text.Status, `"port":53,"proto":"UDP","addr":"[fe80::5%eth0]","status":"free"`, "UDP [fe80::5%eth0]:53: free\n"},

@@ -106,6 +106,7 @@ type Socket struct {
 	Proto  Proto
 	Local  netip.AddrPort // with a zone where the address is link-local
 	V6Only bool
+	Device string // the interface that it is bound to (SO_BINDTODEVICE), if its address has no zone
 	State  State
 	UID    uint32 // of who made the socket; not on Windows
 	PID    uint32 // whom the table of Windows names; that process may be gone
@@ -173,6 +174,7 @@ type Listener struct {
 	Proto     Proto         `json:"proto"`
 	LocalAddr string        `json:"local_addr"` // IPv6 in brackets
 	LocalPort uint16        `json:"local_port"`
+	Device    string        `json:"device,omitempty"` // the interface that the socket is bound to (SO_BINDTODEVICE)
 	State     State         `json:"state,omitempty"`
 	PID       int           `json:"pid"` // of no process if there is an Owner
 	Owner     Owner         `json:"owner,omitempty"`
@@ -208,7 +210,7 @@ func (h Heir) Listener(ghost Listener) Listener {
 // At is l with what the kernel says of its socket in place of what l says.
 func (l Listener) At(s Socket) Listener {
 	at := s.Listener()
-	l.Proto, l.LocalAddr, l.LocalPort, l.State, l.Socket = at.Proto, at.LocalAddr, at.LocalPort, at.State, at.Socket
+	l.Proto, l.LocalAddr, l.LocalPort, l.Device, l.State, l.Socket = at.Proto, at.LocalAddr, at.LocalPort, at.Device, at.State, at.Socket
 	return l
 }
 
@@ -476,7 +478,7 @@ func (s Socket) Listener() Listener {
 		addr = "[" + addr + "]"
 	}
 	return Listener{
-		Proto: s.Proto, LocalAddr: addr, LocalPort: s.Local.Port(), State: s.State,
+		Proto: s.Proto, LocalAddr: addr, LocalPort: s.Local.Port(), Device: s.Device, State: s.State,
 		UID: &s.UID, User: userName(s.UID), Socket: s.ID,
 	}
 }

@@ -276,6 +276,23 @@ func TestListOfBound(t *testing.T) {
 	}
 }
 
+// Two sockets on one address may be of different interfaces.
+func TestListOfDevices(t *testing.T) {
+	lc := net.ListenConfig{Control: func(_, _ string, s syscall.RawConn) (err error) {
+		cerr := s.Control(func(fd uintptr) { err = unix.BindToDevice(int(fd), "lo") })
+		return errors.Join(cerr, err)
+	}}
+	l, err := lc.Listen(t.Context(), "tcp4", "0.0.0.0:0")
+	if err != nil {
+		t.Skipf("SO_BINDTODEVICE: %v", err)
+	}
+	defer l.Close()
+	got := list(t, listeners.Query{Proto: listeners.TCP, Port: l.Addr().(*net.TCPAddr).AddrPort().Port()})
+	if len(got) != 1 || got[0].Device != "lo" || got[0].LocalAddr != "0.0.0.0" {
+		t.Errorf("List = %+v; want it on lo", got)
+	}
+}
+
 // A socket that begins to listen is the same one: it is listed once.
 func TestListOfBoundThatListens(t *testing.T) {
 	d := open(t, "tcp4", porttest.Free(t).String()) // a port by name, which stays bound

@@ -112,23 +112,34 @@ func (t table) socket(d inetdiag.Socket) (Socket, bool) {
 }
 
 func fromDiag(proto Proto, s inetdiag.Socket) Socket {
+	device := ""
+	if s.Interface != 0 && !isZoned(s) {
+		device = interfaceName(s.Interface)
+	}
 	return Socket{
-		Proto: proto, Local: netip.AddrPortFrom(zoned(s), s.Local.Port()), V6Only: s.V6Only, UID: s.UID,
+		Proto: proto, Local: netip.AddrPortFrom(zoned(s), s.Local.Port()), V6Only: s.V6Only, Device: device, UID: s.UID,
 		ID: ID{Inode: uint64(s.Inode), Cookie: "0x" + strconv.FormatUint(s.Cookie, 16)},
 	}
 }
 
 // zoned gives a link-local address its zone, without which nobody can connect.
 func zoned(s inetdiag.Socket) netip.Addr {
-	addr := s.Local.Addr()
-	if !addr.Is6() || !addr.IsLinkLocalUnicast() || s.Interface == 0 {
-		return addr
+	if !isZoned(s) {
+		return s.Local.Addr()
 	}
-	zone := strconv.FormatUint(uint64(s.Interface), 10)
-	if dev, err := net.InterfaceByIndex(int(s.Interface)); err == nil {
-		zone = dev.Name
+	return s.Local.Addr().WithZone(interfaceName(s.Interface))
+}
+
+func isZoned(s inetdiag.Socket) bool {
+	return s.Interface != 0 && s.Local.Addr().Is6() && s.Local.Addr().IsLinkLocalUnicast()
+}
+
+// interfaceName is the name of an interface, or its number if it has gone.
+func interfaceName(index uint32) string {
+	if dev, err := net.InterfaceByIndex(int(index)); err == nil {
+		return dev.Name
 	}
-	return addr.WithZone(zone)
+	return strconv.FormatUint(uint64(index), 10)
 }
 
 // Dump gives yield every socket of a protocol (IPPROTO_TCP, IPPROTO_UDP), IPv4
