@@ -259,7 +259,7 @@ func (h *hunt) survey(ctx context.Context) {
 	all, _ := listeners.Sockets(ctx)
 	for _, t := range h.targets {
 		if !t.settled() {
-			t.result.AlsoListens = pidcheck.Also(t.pin, t.managed, all, t.sockets)
+			t.result.AlsoListens = pidcheck.Also(pidcheck.Names(t.pin, all), t.managed, t.sockets)
 		}
 	}
 }
@@ -498,7 +498,7 @@ func (h *hunt) search(ctx context.Context, lost []listeners.Socket) error {
 		case born && process.MayTraceAll():
 			h.outrun = h.lostFor(strayWait)
 			continue
-		case l.Owner == listeners.OwnerNone && !h.lostFor(lingerWait):
+		case !h.lostFor(lingerWait): // nobody's, or hidden: as those look that are about to go
 			continue
 		}
 		known := len(h.targets)

@@ -175,7 +175,7 @@ func (s *Survey) Explain(ctx context.Context, q listeners.Query, found []listene
 		}
 		r.Listeners = append(r.Listeners, about)
 	}
-	r.reach(s.sockets(ctx))
+	r.reach(ctx, s)
 	r.Bindable, r.BindError = bindable(q)
 	r.Verdict = r.judge()
 	if f, ok := absent(q, r.BindError); ok {
@@ -198,7 +198,7 @@ func Diagnose(ctx context.Context, q listeners.Query) (Report, error) {
 
 // reach notes what else, of all that listens, is freed with each holder that
 // killport ends.
-func (r *Report) reach(all []listeners.Socket) {
+func (r *Report) reach(ctx context.Context, s *Survey) {
 	var asked []listeners.Listener
 	for _, l := range r.Listeners {
 		asked = append(asked, l.Listener)
@@ -209,16 +209,11 @@ func (r *Report) reach(all []listeners.Socket) {
 		if l.Owner != "" || !way.Ends() {
 			continue
 		}
-		p, err := process.Open(l.PID)
-		if err != nil {
-			continue
-		}
 		var lever *manager.Manager
 		if way == pidcheck.ByLever {
 			lever = l.Check.ManagedBy
 		}
-		l.also = pidcheck.Also(p, lever, all, asked)
-		p.Close()
+		l.also = pidcheck.Also(s.names(ctx, l.Listener), lever, asked)
 	}
 }
 

@@ -5,6 +5,8 @@ import (
 	"slices"
 
 	"github.com/killport/killport/pkg/listeners"
+	"github.com/killport/killport/pkg/pidcheck"
+	"github.com/killport/killport/pkg/process"
 )
 
 // A Survey explains ports, one after another. What does not depend on the port
@@ -13,7 +15,7 @@ type Survey struct {
 	flags     []string // of killport, in what it is asked by
 	low, high uint16   // between which all the ports are
 	table     []listeners.Socket
-	read      bool // the table was
+	known     map[holder][]string // what they listen on
 	host
 }
 
@@ -30,13 +32,28 @@ func NewSurvey(flags []string, queries ...listeners.Query) *Survey {
 	return &s
 }
 
-// sockets are all that listen; what cannot be read is not told.
-func (s *Survey) sockets(ctx context.Context) []listeners.Socket {
-	if !s.read {
-		s.table, _ = listeners.Sockets(ctx)
-		s.read = true
+// names are those of all that the holder of l listens on, which is read once for
+// each holder; what cannot be read is not told.
+func (s *Survey) names(ctx context.Context, l listeners.Listener) []string {
+	who := holder{l.PID, l.Birth}
+	if names, ok := s.known[who]; ok {
+		return names
 	}
-	return s.table
+	if s.known == nil {
+		s.known = map[holder][]string{}
+		s.table, _ = listeners.Sockets(ctx)
+	}
+	if p, err := process.Open(l.PID); err == nil {
+		s.known[who] = pidcheck.Names(p, s.table)
+		p.Close()
+	}
+	return s.known[who]
+}
+
+// holder is a process.
+type holder struct {
+	pid   int
+	birth process.Birth
 }
 
 // question is how one asks about a port.
