@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"syscall"
@@ -17,6 +18,7 @@ import (
 	"github.com/alecthomas/kong"
 	"golang.org/x/term"
 
+	"github.com/killport/killport/internal/text"
 	"github.com/killport/killport/pkg/jsonl"
 	"github.com/killport/killport/pkg/listeners"
 	"github.com/killport/killport/pkg/process"
@@ -32,18 +34,30 @@ const (
 	ExitInterrupted = 130 // by a signal
 )
 
+// memory is from when on the garbage is collected as it comes. What stages keep
+// is bounded ([jsonl.MaxKept]); this is for what they drop.
+const memory = 44 << 20
+
 // Main runs a command on the streams of this process, and returns the exit
 // code. The grammar is a struct as kong reads it, whose
 // commands have a method Run(*Session) error; the error is one of usage.
 func Main(name, help string, grammar any, args ...string) int {
+	if os.Getenv("GOMEMLIMIT") == "" {
+		debug.SetMemoryLimit(memory)
+	}
 	return run(name, help, grammar, args, os.Stdin, os.Stdout, os.Stderr)
 }
 
 func run(name, help string, grammar any, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	s := &Session{name: name, stdin: stdin, stdout: stdout, stderr: stderr}
+	if borrowed(os.Getuid(), os.Geteuid(), os.Getgid(), os.Getegid()) {
+		s.Error(errors.New("not setuid: use sudo"))
+		return ExitFailure
+	}
 	ctx, stop := interruption()
 	defer stop()
-	context.AfterFunc(ctx, stop) // a second signal ends us at once
-	s := &Session{Context: ctx, name: name, stdin: stdin, stdout: stdout, stderr: stderr}
+	afterRequest(ctx, stop) // one more signal ends us at once then
+	s.Context = ctx
 	err := s.parse(grammar, help, args)
 	var exit exitError
 	if errors.As(err, &exit) {
@@ -59,6 +73,21 @@ func run(name, help string, grammar any, args []string, stdin io.Reader, stdout,
 	}
 	return s.code
 }
+
+// sameRequest is for how long after a signal another one says the same: timeout(1)
+// signals its child and then the group that this is in, npm passes on a Ctrl-C
+// that its child has had already.
+const sameRequest = 100 * time.Millisecond
+
+func afterRequest(ctx context.Context, stop func()) {
+	context.AfterFunc(ctx, func() { time.AfterFunc(sameRequest, stop) })
+}
+
+// borrowed reports whether we have the rights of another user or group than who
+// started us: the owner's of a setuid file. What is run is looked up on PATH, and
+// may be whatever that user likes. (Capabilities of a file, by setcap, are not
+// passed on to what is run: capabilities(7).)
+func borrowed(uid, euid, gid, egid int) bool { return uid != euid || gid != egid }
 
 // interruption is a context that ends at the first signal, but for those that
 // whoever started us has us ignore: nohup, or a shell in the background. With
@@ -244,8 +273,13 @@ func (s *Session) Note(format string, args ...any) {
 	}
 }
 
+// Notice is a note that is for everybody, a script's log among them.
+func (s *Session) Notice(format string, args ...any) { s.say("note", fmt.Sprintf(format, args...)) }
+
+// say lets nothing through that could move a cursor: names, engines' answers and
+// arguments are in there, which others may have chosen.
 func (s *Session) say(kind, words string) {
-	fmt.Fprintf(s.stderr, "%s: %s: %s\n", s.name, kind, strings.TrimSpace(words))
+	fmt.Fprintf(s.stderr, "%s: %s: %s\n", s.name, kind, text.Line(strings.TrimSpace(words)))
 }
 
 func isTerminal(stream any) bool {

@@ -244,7 +244,7 @@ func hinted(hint string) string {
 	if hint == "" {
 		return ""
 	}
-	return "  hint: " + visible(hint, commandWidth) + "\n"
+	return "  hint: " + Line(hint) + "\n"
 }
 
 // safeCommand is a command to paste: all of it, or nothing.
@@ -253,7 +253,7 @@ func safeCommand(argv []string) string {
 	if n := utf8.RuneCountInString(line); n > commandWidth {
 		return fmt.Sprintf("(a command of %d characters: --json has it)", n)
 	}
-	return visible(line, commandWidth)
+	return Line(line)
 }
 
 // How many characters are shown: of what Safe lets through, and of a command.
@@ -265,6 +265,9 @@ const (
 // Safe makes characters that are not printable visible (\x1b, \u202e), and
 // shortens what is too long.
 func Safe(s string) string { return visible(s, width) }
+
+// Line is Safe for a whole line, which may end with a command.
+func Line(s string) string { return visible(s, commandWidth) }
 
 func visible(s string, width int) string {
 	var b strings.Builder

@@ -95,7 +95,8 @@ type Supervisor struct {
 }
 
 // Stage reads all records and gives one result for each port that they name,
-// and for each that was asked for and that none of them named.
+// and for each that was asked for and that none of them named. Of more records than
+// fit ([jsonl.MaxKept]) there is no result.
 func Stage(queries ...listeners.Query) jsonl.Stage {
 	return func(ctx context.Context, seq jsonl.Seq) jsonl.Seq {
 		return func(yield func(jsonl.Record, error) bool) {
@@ -103,13 +104,8 @@ func Stage(queries ...listeners.Query) jsonl.Stage {
 			for _, q := range queries {
 				ports.open(q).asked = true
 			}
-			for r, err := range seq {
-				if err == nil {
-					err = ports.add(r)
-				}
-				if err != nil && !yield(jsonl.Record{}, err) {
-					return
-				}
+			if !ports.readAll(seq, yield) {
+				return
 			}
 			now, err := ports.lastLook(ctx)
 			if err != nil {
@@ -166,12 +162,32 @@ func (c *cases) open(q listeners.Query) *portCase {
 	return opened
 }
 
-// add files r under every case that asks for its socket's port and address.
-func (c *cases) add(r jsonl.Record) error {
-	h, err := parse(r)
-	if err != nil {
-		return err
+// readAll files the records that say clearly whom they name. It is false if
+// there are more than fit, or nobody wants to hear of them.
+func (c *cases) readAll(seq jsonl.Seq, yield func(jsonl.Record, error) bool) bool {
+	var room jsonl.Room
+	for r, err := range seq {
+		var h holder
+		if err == nil {
+			h, err = parse(r)
+		}
+		if err != nil {
+			if !yield(jsonl.Record{}, err) {
+				return false
+			}
+			continue
+		}
+		if err := room.Take(r, h.beside()); err != nil {
+			yield(jsonl.Record{}, err)
+			return false
+		}
+		c.add(h)
 	}
+	return true
+}
+
+// add files h under every case that asks for its socket's port and address.
+func (c *cases) add(h holder) {
 	asked := false
 	for _, known := range c.byPort[h.LocalPort] {
 		if known.query.Asks(h.Listener) {
@@ -183,7 +199,17 @@ func (c *cases) add(r jsonl.Record) error {
 		opened := c.open(h.Query())
 		opened.holders = append(opened.holders, h)
 	}
-	return nil
+}
+
+// beside is what h keeps beside its line: the lists of its manager, which may
+// take more in memory than in JSON.
+func (h holder) beside() int {
+	const word = 32 // bytes, with what a list has in reserve
+	if h.managed == nil {
+		return 0
+	}
+	m := h.managed
+	return word * (len(m.Stop) + len(m.StartedBy) + len(m.AlsoStops) + len(m.Listens))
 }
 
 // narrow has a case that nobody asked for be about the one address that all its
@@ -220,6 +246,7 @@ func (c *cases) lastLook(ctx context.Context) (map[uint16][]listeners.Listener, 
 
 func parse(r jsonl.Record) (holder, error) {
 	l, err := listeners.Parse(r)
+	l.Heirs = nil // there may be many, and nobody asks for them here
 	h := holder{Listener: l}
 	if err != nil {
 		return h, err

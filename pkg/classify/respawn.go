@@ -164,7 +164,7 @@ func lives(pid int, birth process.Birth) bool {
 	}
 	defer p.Close()
 	now, err := p.Birth()
-	return err == nil && now == birth && !p.Exited()
+	return err == nil && now.Same(birth) && !p.Exited()
 }
 
 // inspect returns the zero Info for a process that is gone or hidden.

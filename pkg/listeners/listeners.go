@@ -153,6 +153,11 @@ type Listener struct {
 	User      string        `json:"user,omitempty"`     // the name of that user; on Windows, of the holder
 	Socket    ID            `json:"socket"`
 	Heirs     []Heir        `json:"heirs,omitempty"` // of a ghost, on Windows
+
+	// Protected is [process.ProtectedPipeline] if the holder stands before or
+	// behind this stage in a pipeline. Stages that come after it may not see
+	// that: whoever is between them has ended by then.
+	Protected process.Protection `json:"protected,omitempty"`
 }
 
 // Heir is a process that was seen to have the socket of a ghost: it inherited
@@ -275,6 +280,9 @@ func Source(queries ...Query) jsonl.Source {
 				return
 			}
 			for _, l := range found {
+				if neighbour, _ := process.InPipeline(l.PID); neighbour && l.Owner == "" { // the other stages look for themselves
+					l.Protected = process.ProtectedPipeline
+				}
 				if r, err := jsonl.New(l); !yield(r, err) {
 					return
 				}
@@ -303,7 +311,10 @@ func Parse(r jsonl.Record) (Listener, error) {
 	for _, word := range []struct {
 		key  string
 		into *string
-	}{{"proto", (*string)(&l.Proto)}, {"owner", (*string)(&l.Owner)}, {"birth", (*string)(&l.Birth)}} {
+	}{
+		{"proto", (*string)(&l.Proto)}, {"owner", (*string)(&l.Owner)},
+		{"birth", (*string)(&l.Birth)}, {"protected", (*string)(&l.Protected)},
+	} {
 		if *word.into, err = r.OptionalText(word.key); err != nil {
 			return l, err
 		}
@@ -331,6 +342,8 @@ func (l *Listener) check(r jsonl.Record) error {
 		return r.Errorf("member %q is %q, want %q or %q", "proto", l.Proto, TCP, UDP)
 	case l.Owner != "" && l.Owner != OwnerHidden && l.Owner != OwnerNone:
 		return r.Errorf("member %q is %q, want %q or %q", "owner", l.Owner, OwnerHidden, OwnerNone)
+	case l.Protected != "" && l.Protected != process.ProtectedPipeline:
+		return r.Errorf("member %q is %q, want %q", "protected", l.Protected, process.ProtectedPipeline)
 	case l.PID == 0 && l.Owner == "":
 		return r.Errorf("member %q is 0 and there is no %q to say why", "pid", "owner")
 	case l.PID != 0 && l.Owner != "" && (l.Owner == OwnerHidden || l.Socket.Row == ""):

@@ -12,6 +12,10 @@ import (
 // DefaultAll are the ports that the word "all" means.
 const DefaultAll = "8000 8080 3000"
 
+// MaxPorts bounds how many ports can be asked for at once: all of them, on two
+// addresses.
+const MaxPorts = 1 << 17
+
 // ParsePorts reads the ports that a person names: 8000, :8000, 8000-8010,
 // 127.0.0.1:8000, [::1]:8000, localhost:8000 (the port, on every address) and
 // "all", which stands for the ports that all names. Several may stand in one
@@ -30,7 +34,9 @@ func ParsePorts(proto Proto, all string, args ...string) ([]Query, error) {
 				if err != nil {
 					return nil, err
 				}
-				queries = append(queries, got...)
+				if queries = append(queries, got...); len(queries) > MaxPorts {
+					return nil, fmt.Errorf("more than %d ports, those that are named again among them", MaxPorts)
+				}
 			}
 		}
 	}

@@ -4,6 +4,7 @@
 package pidcheck
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"time"
@@ -109,6 +110,9 @@ func inspect(ctx context.Context, p *process.Pin, l listeners.Listener) (Result,
 	if res.Protected, err = process.Protect(p, info); err != nil {
 		return Result{}, err
 	}
+	if res.Protected == "" || res.Protected.Overridable() {
+		res.Protected = cmp.Or(l.Protected, res.Protected)
+	}
 	res.State, res.Reason, err = Verify(p, l)
 	if res.State == Reused {
 		return Result{State: Reused}, nil // what was read is of an innocent
@@ -139,7 +143,7 @@ func Verify(p *process.Pin, l listeners.Listener) (state State, reason string, e
 		return Unverified, "the record has no birth", nil
 	case !birth.Comparable(l.Birth):
 		return Unverified, "the birth in the record is of another kind or boot", nil
-	case birth != l.Birth:
+	case !birth.Same(l.Birth):
 		return Reused, "", nil
 	}
 	if l.Socket.IsZero() {

@@ -93,9 +93,7 @@ func (h *hunt) close() {
 // first, and nothing is done without it.
 func (h *hunt) take(ctx context.Context, in []item) error {
 	for _, it := range in {
-		if it.err == nil {
-			h.want(it.listener)
-		}
+		h.want(it.listener)
 	}
 	var err error
 	h.began = process.Now()
@@ -103,9 +101,7 @@ func (h *hunt) take(ctx context.Context, in []item) error {
 	h.before = h.rows
 	looking := manager.Remember(ctx)
 	for i, it := range in {
-		if it.err == nil {
-			in[i].target = h.add(looking, it.listener, it.managed)
-		}
+		in[i].target = h.add(looking, it.listener, it.said())
 	}
 	return err
 }

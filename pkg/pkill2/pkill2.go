@@ -170,7 +170,8 @@ type Result struct {
 }
 
 // Stage reads all records, ends their holders, and then gives the records on,
-// followed by those of holders that came to light meanwhile.
+// followed by those of holders that came to light meanwhile. Errors go on as they
+// come. Of more records than fit ([jsonl.MaxKept]) nobody is ended.
 func Stage(opts Options) jsonl.Stage {
 	opts.Signal = cmp.Or(opts.Signal, syscall.SIGTERM)
 	if opts.Signal == syscall.SIGKILL {
@@ -178,7 +179,10 @@ func Stage(opts Options) jsonl.Stage {
 	}
 	return func(ctx context.Context, seq jsonl.Seq) jsonl.Seq {
 		return func(yield func(jsonl.Record, error) bool) {
-			in := readAll(seq)
+			in, ok := readAll(seq, yield)
+			if !ok {
+				return
+			}
 			h := newHunt(opts)
 			defer h.close()
 			err := h.run(ctx, in)
@@ -194,41 +198,55 @@ func Stage(opts Options) jsonl.Stage {
 	}
 }
 
-// item is a place in the sequence: an error, or a record with its holder.
+// item is a record with its holder.
 type item struct {
 	record   jsonl.Record
-	err      error
 	listener listeners.Listener
-	managed  *manager.Manager
 	target   *target
 }
 
-// maxRecords bounds what is read before anything is done. No host has more
-// holders of its ports.
-const maxRecords = 1 << 16
-
-func readAll(seq jsonl.Seq) []item {
-	var in []item
+// readAll keeps the records that say clearly whom they name. It is not ok if
+// there are more than fit, or nobody wants to hear of them.
+func readAll(seq jsonl.Seq, yield func(jsonl.Record, error) bool) (in []item, ok bool) {
+	var room jsonl.Room
 	for r, err := range seq {
-		it := item{record: r, err: err}
-		if err == nil && len(in) >= maxRecords {
-			it.err = r.Errorf("more than %d records", maxRecords)
+		var it item
+		if err == nil {
+			it, err = read(r)
 		}
-		if it.err == nil {
-			it.listener, it.err = listeners.Parse(r)
+		if err != nil {
+			if !yield(jsonl.Record{}, err) {
+				return nil, false
+			}
+			continue
 		}
-		if it.err == nil {
-			it.managed, it.err = pidcheck.ManagedBy(r)
+		const heir = 64 // bytes, in memory
+		if err := room.Take(r, heir*len(it.listener.Heirs)); err != nil {
+			yield(jsonl.Record{}, err)
+			return nil, false
 		}
 		in = append(in, it)
 	}
-	return in
+	return in, true
+}
+
+func read(r jsonl.Record) (item, error) {
+	it := item{record: r}
+	var err error
+	if it.listener, err = listeners.Parse(r); err == nil {
+		_, err = pidcheck.ManagedBy(r)
+	}
+	return it, err
+}
+
+// said is who manages the holder, as the record has it. It is read when it is
+// needed, since it may be much longer than its line.
+func (it item) said() *manager.Manager {
+	m, _ := pidcheck.ManagedBy(it.record)
+	return m
 }
 
 func (h *hunt) out(it item) (jsonl.Record, error) {
-	if it.err != nil {
-		return jsonl.Record{}, it.err
-	}
 	r := it.record
 	if r.IsZero() {
 		var err error

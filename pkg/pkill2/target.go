@@ -201,11 +201,22 @@ func (t *target) decide(ctx context.Context, opts Options, said *manager.Manager
 		t.result.Hint = t.otherwise(t.manager)
 	case pidcheck.Spared:
 		t.lifted = pidcheck.Decide(protected, t.manager.Control(), pidcheck.Leave{Override: true}).Ends()
-		t.settle(Protected, string(protected), t.info.Name)
+		t.settle(Protected, string(protected), t.info.Name+because(doubt(protected, t.info.PID)))
 		if t.manager != nil && t.manager.Reason != "" {
 			t.result.Hint = t.manager.Reason
 		}
 	}
+}
+
+// doubt says why a process is only taken for an ancestor.
+func doubt(protected process.Protection, pid int) string {
+	if protected != process.ProtectedAncestor {
+		return ""
+	}
+	if _, err := process.IsAncestor(pid); errors.Is(err, process.ErrCutOff) {
+		return err.Error()
+	}
+	return ""
 }
 
 // because is what is said behind a name, if there is a reason.

@@ -157,13 +157,25 @@ func (p *Pin) freezer(task string) string {
 	return ""
 }
 
+var errForeign = errors.New("/proc shows the processes of another PID namespace")
+
+// visible: in the /proc of an outer namespace we may have the same PID as inside
+// by coincidence, but there NSpid names both (since Linux 4.1; proc(5)).
 func visible() error {
 	self, err := os.Readlink("/proc/self")
 	if err != nil {
 		return err
 	}
-	if self != strconv.Itoa(os.Getpid()) {
-		return errors.New("/proc shows the processes of another PID namespace")
+	b, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		return err
+	}
+	status, err := procfs.ParseStatus(b)
+	if err != nil {
+		return err
+	}
+	if self != strconv.Itoa(os.Getpid()) || len(status.NSPID) > 1 {
+		return errForeign
 	}
 	return nil
 }

@@ -52,7 +52,40 @@ func open(pid int) (*Pin, error) {
 		file.Close()
 		return nil, fmt.Errorf("pidfd of %d: %w", pid, err)
 	}
-	return &Pin{pid: pid, sys: sys{file, conn}}, nil
+	p := &Pin{pid: pid, sys: sys{file, conn}}
+	if err := p.tie(); err != nil {
+		p.close()
+		return nil, err
+	}
+	return p, nil
+}
+
+// tie makes sure that /proc means the same process by the number: in the
+// information on a pidfd it stands as the PID namespace of /proc has it
+// (pidfd_show_fdinfo of fs/pidfs.c), as 0 if it is not in there, and as -1 once
+// the process was reaped. A program that may do more than its user (by setcap) may
+// not read that before Linux 5.14, and goes by [Visible].
+func (p *Pin) tie() error {
+	var b []byte
+	var err error
+	cerr := p.conn.Control(func(fd uintptr) {
+		b, err = os.ReadFile("/proc/self/fdinfo/" + strconv.Itoa(int(fd)))
+	})
+	if errors.Is(err, os.ErrPermission) {
+		return visible()
+	}
+	if err = errors.Join(cerr, err); err != nil {
+		return fmt.Errorf("pidfd of %d: %w", p.pid, err)
+	}
+	_, rest, _ := strings.Cut("\n"+string(b), "\nPid:\t")
+	number, _, _ := strings.Cut(rest, "\n")
+	switch {
+	case number == strconv.Itoa(p.pid):
+		return nil
+	case p.exited():
+		return ErrGone
+	}
+	return fmt.Errorf("pidfd of %d: %w, where it has the PID %q", p.pid, errForeign, number)
 }
 
 func (p *Pin) close() error { return p.file.Close() }

@@ -24,6 +24,9 @@ var (
 	ErrThread = errors.New("it is a thread")
 	// ErrDenied says that the process is there and that we may not do this to it.
 	ErrDenied = fs.ErrPermission
+	// ErrCutOff says that nobody tells whether a process is an ancestor of ours:
+	// it has started one that is hidden from us, and so may have started us.
+	ErrCutOff = errors.New("it has started a process that is hidden from us, and that may be an ancestor of ours")
 	// ErrCannotAsk says that there is no way to ask this process to end. It can
 	// only be killed.
 	ErrCannotAsk = errors.New("it cannot be asked to end")
@@ -45,6 +48,21 @@ type Birth string
 // same PID would look the same.
 func (b Birth) Weak() bool {
 	return b != "" && strings.Count(string(b), ":") < 2 && !strings.HasPrefix(string(b), "filetime:")
+}
+
+// Same reports whether b and c are of one process. In another time namespace
+// (time_namespaces(7), Linux 5.6) the start of a process is another one
+// (timens_add_boottime_ns in do_task_stat of fs/proc/array.c), and the inode of
+// its pidfd is the same.
+func (b Birth) Same(c Birth) bool {
+	boot, ticks, ok := strings.Cut(string(b), ":")
+	_, inode, strong := strings.Cut(ticks, ":")
+	if b == c || !ok || !strong || boot == "" {
+		return b == c
+	}
+	otherBoot, otherTicks, _ := strings.Cut(string(c), ":")
+	_, otherInode, _ := strings.Cut(otherTicks, ":")
+	return boot == otherBoot && inode != "" && inode == otherInode
 }
 
 // Comparable reports whether b and c are of one boot and made of the same
@@ -210,5 +228,10 @@ func MayTraceAll() bool { return mayTraceAll() }
 // the kin of every process that has had the PID.
 func Kin(pid int, since time.Time) ([]int, error) { return kin(pid, since) }
 
-// IsAncestor reports whether pid is our parent, or its parent, and so on.
+// IsAncestor reports whether pid is our parent, or its parent, and so on; the
+// error is [ErrCutOff] where that cannot be told.
 func IsAncestor(pid int) (bool, error) { return isAncestor(pid) }
+
+// InPipeline reports whether a process stands before or behind us in a
+// pipeline. It is never so on Windows, where nothing tells the ends of a pipe.
+func InPipeline(pid int) (bool, error) { return inPipeline(pid) }

@@ -34,6 +34,7 @@ func visible() error                                  { return errors.ErrUnsuppo
 func all() ([]int, error)          { return nil, errors.ErrUnsupported }
 func mayTraceAll() bool            { return false }
 func isAncestor(int) (bool, error) { return false, errors.ErrUnsupported }
+func inPipeline(int) (bool, error) { return false, nil }
 
 func kin(int, time.Time) ([]int, error) { return nil, errors.ErrUnsupported }
 
