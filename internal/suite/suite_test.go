@@ -112,6 +112,7 @@ var needs = map[string]func() error{
 	"bash":      program("bash"),
 	"jq":        program("jq"),
 	"script":    program("script"),
+	"postgres":  postgresHere,
 	"strace":    program("strace"),
 }
 
