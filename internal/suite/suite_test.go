@@ -115,6 +115,7 @@ var needs = map[string]func() error{
 	"bwrap":     program("bwrap"),
 	"jq":        program("jq"),
 	"script":    program("script"),
+	"postgres":  postgresHere,
 	"strace":    program("strace"),
 }
 

@@ -80,8 +80,11 @@ func Ended(r jsonl.Record) string {
 			s.WriteString(": " + Safe(why))
 		}
 	}
-	for _, taker := range done.TakenBy {
-		s.WriteString(", taken by " + Safe(taker.String()))
+	if n := len(done.TakenBy); n > 0 {
+		s.WriteString(", its port is taken by " + Safe(done.TakenBy[0].String()))
+		if n > 1 {
+			fmt.Fprintf(&s, " and %d more", n-1)
+		}
 	}
 	s.WriteString(also(", also listens on ", done.AlsoListens))
 	return s.String() + "\n" + hinted(done.Hint)
@@ -125,14 +128,7 @@ func Status(r jsonl.Record) string {
 	if len(res.RemainingPIDs) > 0 {
 		s.WriteString(", still held by " + joined(res.RemainingPIDs, nobody))
 	}
-	if res.Reason != "" {
-		s.WriteString(" (" + Safe(strings.ReplaceAll(res.Reason, "_", " ")))
-		if res.Detail != "" {
-			s.WriteString(": " + Safe(res.Detail))
-		}
-		s.WriteString(")")
-	}
-	s.WriteString("\n" + hinted(res.Hint))
+	s.WriteString(why(res) + "\n" + hinted(res.Hint))
 	if res.Diagnostics != nil {
 		s.WriteString(findings(res.Diagnostics.Findings))
 	}
@@ -151,6 +147,19 @@ func Isolation(names []string) string {
 		return "this is a sandbox: the processes outside of it cannot be seen"
 	}
 	return ""
+}
+
+// why says why a port was not freed.
+func why(res classify.Result) string {
+	switch {
+	case res.Reason == "":
+		return ""
+	case res.Reason == "not_asked":
+		return ", which was not asked about: " + Safe(res.Detail)
+	case res.Detail != "":
+		return " (" + Safe(res.Reason) + ": " + Safe(res.Detail) + ")"
+	}
+	return " (" + Safe(res.Reason) + ")"
 }
 
 // Report says a record of portdiag.

@@ -16,6 +16,7 @@ import (
 	"github.com/killport/killport/pkg/pidcheck"
 	"github.com/killport/killport/pkg/pkill2"
 	"github.com/killport/killport/pkg/portdiag"
+	"github.com/killport/killport/pkg/process"
 )
 
 func TestSafe(t *testing.T) {
@@ -176,6 +177,23 @@ func TestTexts(t *testing.T) {
 		{text.Status, `"port":53,"proto":"UDP","status":"free"`, "UDP port 53: free\n"},
 		{text.Status, status + `,"status":"cleaned","killed":[4242,4243],"took_ms":12`, "TCP port 8000: cleaned, ended PID 4242, PID 4243 in 12 ms\n"},
 		{text.Status, status + `,"status":"cleaned","released":[4242]`, "TCP port 8000: cleaned, released by PID 4242\n"},
+		{
+			text.Ended, check + `,"pkill2":{"outcome":"terminated","signals":["SIGTERM"],"took_ms":3,"taken_by":[{"pid":7,"name":"no\u001bde"},{"pid":8}]}`,
+			"TCP  127.0.0.1:8000         4242 node terminated by SIGTERM in 3 ms, its port is taken by no\\x1bde (PID 7) and 1 more\n",
+		},
+		{
+			text.Ended, check + `,"pkill2":{"outcome":"gone","reason":"held","taken_by":[{"pid":0,"owner":"hidden"}]}`,
+			"TCP  127.0.0.1:8000         4242 node gone: held, its port is taken by somebody unseen\n",
+		},
+		{
+			text.Status, status + `,"status":"cleaned","killed":[4242,4243],"forced":[4243],"took_ms":3002`,
+			"TCP port 8000: cleaned, ended PID 4242, PID 4243 in 3002 ms (by " + process.KillName() + ": PID 4243)\n",
+		},
+		{
+			text.Status, status + `,"status":"stuck","killed":[4242],"remaining_pids":[7],"reason":"not_asked","detail":"python3 (PID 7)","hint":"who has it: portdiag 8000"`,
+			"TCP port 8000: stuck, ended PID 4242, still held by PID 7, which was not asked about: python3 (PID 7)\n  hint: who has it: portdiag 8000\n",
+		},
+		{text.Status, `"port":8000,"addr":"[::1]","status":"free"`, "TCP [::1]:8000: free\n"},
 		{
 			text.Status, status + `,"status":"partial","failed":[4242],"stopped":["unit a.service"],"reason":"outlived","detail":"unit a.service","hint":"h"`,
 			"TCP port 8000: partial, stopped unit a.service, not ended PID 4242 (outlived: unit a.service)\n  hint: h\n",

@@ -415,7 +415,7 @@ func TestMayReturn(t *testing.T) {
 		{pkill2.Terminated, nil, ""},
 		{pkill2.Terminated, gone, ""},
 		{pkill2.Terminated, &alive, "runsv (restart always) may start it again: kill 7"},
-		{pkill2.Terminated, &manager.Manager{Kind: manager.Supervisor, Name: "nodemon", PID: os.Getpid(), Restart: "on-change"}, ""},
+		{pkill2.Terminated, &manager.Manager{Kind: manager.Supervisor, Name: "nodemon", PID: os.Getpid(), Restart: "on-change"}, "nodemon (restart on-change) may start it again"},
 	} {
 		c := &portCase{query: at(0, 0).Query(), holders: []holder{{Listener: at(b, 1), outcome: tt.outcome, managed: tt.by}}}
 		if got := c.judge(sight{}); got.Status != Cleaned || got.Hint != tt.want {
