@@ -113,7 +113,7 @@ func TestInterrupted(t *testing.T) {
 // under way goes out. Each one is held up for so long that this can be seen.
 func TestInterruptedAmongMany(t *testing.T) {
 	require(t, "private", "strace")
-	const delay = 30 * time.Millisecond
+	const delay = 150 * time.Millisecond // in which any machine hands an interrupt on
 	for _, command := range []string{"killport", "killport --grace=0s", "pkill2", "pkill2 --grace=0s"} {
 		t.Run(command, func(t *testing.T) {
 			t.Parallel()
@@ -129,7 +129,7 @@ func TestInterruptedAmongMany(t *testing.T) {
 			}, argv...)...)
 			s := begin(t, cmd)
 			left := interruptOnce(t, s, a, func() int { return children(cmd.Process.Pid)[0] })
-			if n := left - len(children(a.Parent)); n > 1 {
+			if n := left - len(children(a.Parent)); n > 2 { // one is under way, and one may be before we are
 				t.Errorf("%d of %d were signalled after the interrupt", n, left)
 			}
 		})
