@@ -137,8 +137,8 @@ func TestInterruptedAmongMany(t *testing.T) {
 }
 
 // TestInterruptedAmongHundreds is the same without anything that holds them up:
-// while the kernel and the Go runtime hand the interrupt on, which takes a
-// millisecond or two, some more go out: 2 to 12 were seen.
+// while the kernel and the Go runtime hand the interrupt on, some more go out: 2 as a
+// rule, 24 where 40 processes waited for two processors.
 func TestInterruptedAmongHundreds(t *testing.T) {
 	require(t, "private")
 	a := crowd(t, 300, "port")
@@ -146,7 +146,7 @@ func TestInterruptedAmongHundreds(t *testing.T) {
 	left := interruptOnce(t, s, a, func() int { return s.cmd.Process.Pid })
 	n := left - len(children(a.Parent))
 	t.Logf("%d of %d were signalled after the interrupt", n, left)
-	if n > 30 {
+	if n > left/2 {
 		t.Errorf("%d of %d were signalled after the interrupt", n, left)
 	}
 	if said, ended := strings.Count(s.stdout.String(), `"signals":["SIGTERM"]`), len(a.PIDs)-len(children(a.Parent)); said != ended {
