@@ -319,7 +319,7 @@ var situations = []situation{
 			Status: "stuck", Killed: []string{"holder"}, Still: true, Remaining: []string{another},
 			Respawned: []string{"another by supervisor"}, Reason: "respawned", Diagnosed: "held",
 		},
-		codes: "0 0 0 1",
+		codes: "0 0 1 1",
 		after: func(s *staging, o outcome) {
 			s.live("supervisor")
 			hint := fmt.Sprintf("end what starts it again, zoo (PID %d): kill %[1]d", s.cast[0].Supervisor)
@@ -335,7 +335,7 @@ var situations = []situation{
 			Status: "stuck", Killed: []string{"holder"}, Still: true, Remaining: []string{another},
 			Respawned: []string{"another by supervisor"}, Reason: "respawned", Diagnosed: "held",
 		},
-		codes: "0 0 0 1",
+		codes: "0 0 1 1",
 	},
 	{
 		name: "client_of_the_port",
