@@ -19,6 +19,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/killport/killport/internal/remedytest"
 	"github.com/killport/killport/internal/schematest"
 )
 
@@ -247,6 +248,24 @@ func (r *rig) killportWhile(something func(), as []string, args ...string) resul
 	}
 	r.t.Logf("killport %q: exit %d\n%s", args, res.exit, res.output)
 	return res
+}
+
+// advised tries all advice about a port inside, see remedytest; as is put before
+// what is not for root.
+func (r *rig) advised(as []string, question ...string) (tried int) {
+	r.t.Helper()
+	return remedytest.Check(r.t, func(argv ...string) string {
+		if argv[0] == "sudo" {
+			argv = argv[1:]
+		} else {
+			argv = slices.Concat(as, argv)
+		}
+		out, err := r.command(argv...).Output()
+		if _, exited := errors.AsType[*exec.ExitError](err); err != nil && !exited {
+			r.t.Fatalf("%q: %v", argv, err)
+		}
+		return string(out)
+	}, question...)
 }
 
 // listens reports whether somebody listens on a port inside.

@@ -49,6 +49,8 @@ func TestSystemd(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			in := &rig{t: t, init: r.init, log: r.log}
 			in.start(unit, port)
+			in.advised(nil, strconv.Itoa(port))
+			in.advised([]string{"setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups"}, "127.0.0.1:"+strconv.Itoa(port))
 			test(t, in, strconv.Itoa(port))
 			in.run("systemctl", "stop", unit)
 			if got := in.property("rig.target", "ActiveState"); got != "active" {

@@ -250,8 +250,11 @@ func namespaceInit(s *staging) {
 	ended := make(chan error, 1)
 	go func() { ended <- cmd.Wait() }()
 	s.Cleanup(func() {
-		leash.Close()
-		if err := <-ended; cmd.ProcessState.Sys().(syscall.WaitStatus).Signal() != syscall.SIGKILL {
+		defer leash.Close()
+		if procState(cmd.Process.Pid) != "" && len(ended) == 0 { // nobody has ended it
+			leash.Close()
+			<-ended
+		} else if err := <-ended; cmd.ProcessState.Sys().(syscall.WaitStatus).Signal() != syscall.SIGKILL {
 			s.Errorf("it ended otherwise than by SIGKILL: %v", err)
 		}
 	})

@@ -85,7 +85,7 @@ func (s *staging) add(role string, args ...string) *animal {
 	for _, pid := range append([]int{a.PID}, a.PIDs...) {
 		s.roles[pid] = role
 	}
-	for pid, role := range map[int]string{a.Parent: "parent", a.Supervisor: "supervisor", a.PeerPID: "peer"} {
+	for pid, role := range map[int]string{a.Parent: "parent", a.Supervisor: "supervisor", a.PeerPID: "peer", a.Child: "child"} {
 		if pid != 0 && s.roles[pid] == "" {
 			s.roles[pid] = role
 		}
@@ -319,7 +319,7 @@ var situations = []situation{
 			Status: "stuck", Killed: []string{"holder"}, Still: true, Remaining: []string{another},
 			Respawned: []string{"another by supervisor"}, Reason: "respawned", Diagnosed: "held",
 		},
-		codes: "0 0 0 1",
+		codes: "0 0 1 1",
 		after: func(s *staging, o outcome) {
 			s.live("supervisor")
 			hint := fmt.Sprintf("end what starts it again, zoo (PID %d): kill %[1]d", s.cast[0].Supervisor)
@@ -335,7 +335,7 @@ var situations = []situation{
 			Status: "stuck", Killed: []string{"holder"}, Still: true, Remaining: []string{another},
 			Respawned: []string{"another by supervisor"}, Reason: "respawned", Diagnosed: "held",
 		},
-		codes: "0 0 0 1",
+		codes: "0 0 1 1",
 	},
 	{
 		name: "client_of_the_port",

@@ -18,6 +18,7 @@ import (
 	"github.com/killport/killport/pkg/pidcheck"
 	"github.com/killport/killport/pkg/pkill2"
 	"github.com/killport/killport/pkg/portdiag"
+	"github.com/killport/killport/pkg/process"
 )
 
 // Listener says a record of listeners: protocol, address, holder, user.
@@ -74,6 +75,9 @@ func Ended(r jsonl.Record) string {
 			s.WriteString(": " + Safe(why))
 		}
 	}
+	for _, taker := range done.TakenBy {
+		s.WriteString(", taken by " + Safe(taker.String()))
+	}
 	s.WriteString(also(", also listens on ", done.AlsoListens))
 	return s.String() + "\n" + hinted(done.Hint)
 }
@@ -90,7 +94,7 @@ func also(words string, names []string) string {
 func Status(r jsonl.Record) string {
 	res := read[classify.Result](r)
 	var s strings.Builder
-	fmt.Fprintf(&s, "%s %s", port(res.Port, res.Proto), Safe(string(res.Status)))
+	fmt.Fprintf(&s, "%s %s", port(res.Port, res.Proto, res.Addr), Safe(string(res.Status)))
 	if len(res.Stopped) > 0 {
 		s.WriteString(", stopped " + Safe(strings.Join(res.Stopped, ", ")))
 	}
@@ -110,11 +114,14 @@ func Status(r jsonl.Record) string {
 		fmt.Fprintf(&s, " in %d ms", res.TookMS)
 	}
 	s.WriteString(also(", with it ", res.AlsoListens))
+	if len(res.Forced) > 0 {
+		s.WriteString(" (by " + process.KillName() + ": " + joined(res.Forced, nobody) + ")")
+	}
 	if len(res.RemainingPIDs) > 0 {
 		s.WriteString(", still held by " + joined(res.RemainingPIDs, nobody))
 	}
 	if res.Reason != "" {
-		s.WriteString(" (" + Safe(res.Reason))
+		s.WriteString(" (" + Safe(strings.ReplaceAll(res.Reason, "_", " ")))
 		if res.Detail != "" {
 			s.WriteString(": " + Safe(res.Detail))
 		}
@@ -131,7 +138,7 @@ func Status(r jsonl.Record) string {
 func Report(r jsonl.Record) string {
 	report := read[portdiag.Report](r)
 	var s strings.Builder
-	fmt.Fprintf(&s, "%s %s", port(report.Port, report.Proto), Safe(string(report.Verdict)))
+	fmt.Fprintf(&s, "%s %s", port(report.Port, report.Proto, ""), Safe(string(report.Verdict)))
 	if report.Verdict == portdiag.Blocked {
 		s.WriteString(": bind says " + Safe(report.BindError))
 	}
@@ -201,9 +208,13 @@ func read[T any](r jsonl.Record) T {
 	return v
 }
 
-func port(number uint16, proto listeners.Proto) string {
+// port says which: on every address, or on the one that was asked about.
+func port(number uint16, proto listeners.Proto, addr string) string {
 	if proto == "" {
 		proto = listeners.TCP
+	}
+	if addr != "" {
+		return fmt.Sprintf("%s %s:%d:", Safe(string(proto)), Safe(addr), number)
 	}
 	return fmt.Sprintf("%s port %d:", Safe(string(proto)), number)
 }

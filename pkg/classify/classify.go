@@ -6,6 +6,7 @@ import (
 	"cmp"
 	"context"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/killport/killport/pkg/jsonl"
@@ -57,6 +58,7 @@ func Judge(listed, failed, ghost, listening bool) Status {
 // for a holder that nobody could name.
 type Result struct {
 	Port           uint16           `json:"port"`
+	Addr           string           `json:"addr,omitempty"`  // that was asked about, IPv6 in brackets
 	Proto          listeners.Proto  `json:"proto,omitempty"` // only if it is not TCP
 	Status         Status           `json:"status"`
 	Killed         []int            `json:"killed"`          // that ended
@@ -65,6 +67,7 @@ type Result struct {
 	StillListening bool             `json:"still_listening"` // now
 	RemainingPIDs  []int            `json:"remaining_pids"`  // who listens now
 	Released       []int            `json:"released,omitempty"`
+	Forced         []int            `json:"forced,omitempty"`  // of those that ended: by SIGKILL
 	Stopped        []string         `json:"stopped,omitempty"` // what managed holders, and was stopped, in words
 	Respawned      []Respawn        `json:"respawned,omitempty"`
 	Reason         string           `json:"reason,omitempty"` // a word
@@ -99,7 +102,7 @@ func Stage(queries ...listeners.Query) jsonl.Stage {
 		return func(yield func(jsonl.Record, error) bool) {
 			ports := cases{byPort: map[uint16][]*portCase{}}
 			for _, q := range queries {
-				ports.open(q)
+				ports.open(q).asked = true
 			}
 			if !ports.readAll(seq, yield) {
 				return
@@ -110,7 +113,7 @@ func Stage(queries ...listeners.Query) jsonl.Stage {
 				return
 			}
 			for _, c := range ports.inOrder {
-				if !yield(c.record(ctx, now)) {
+				if !yield(c.record(ctx, now[c.query.Port])) {
 					return
 				}
 			}
@@ -127,6 +130,7 @@ type cases struct {
 // portCase is one port, with all that was said of it.
 type portCase struct {
 	query   listeners.Query
+	asked   bool // for it; else it is here by its records
 	holders []holder
 }
 
@@ -138,6 +142,8 @@ type holder struct {
 	detail  string
 	hint    string
 	tookMS  int64
+	done    bool             // pkill2 has seen it
+	takenBy []pkill2.Taker   // as it says
 	also    []string         // what else it listened on, or what was stopped in its place
 	ppid    int              // as pidcheck saw it; 0: unknown
 	managed *manager.Manager // what manages it, as pidcheck saw it
@@ -206,6 +212,38 @@ func (h holder) beside() int {
 	return word * (len(m.Stop) + len(m.StartedBy) + len(m.AlsoStops) + len(m.Listens))
 }
 
+// narrow has a case that nobody asked for be about the one address that all its
+// records have, if others of those who listen now have another: these were not
+// asked about.
+func (c *portCase) narrow(now []listeners.Listener) {
+	if c.asked || len(c.holders) == 0 {
+		return
+	}
+	q := c.holders[0].AtAddress()
+	elsewhere := func(h holder) bool { return h.AtAddress() != q }
+	beside := func(l listeners.Listener) bool { return !q.Asks(l) }
+	if q.Addr.IsValid() && !slices.ContainsFunc(c.holders, elsewhere) && slices.ContainsFunc(now, beside) {
+		c.query = q
+	}
+}
+
+// lastLook lists who listens now on the ports of all cases, by port.
+func (c *cases) lastLook(ctx context.Context) (map[uint16][]listeners.Listener, error) {
+	if len(c.inOrder) == 0 {
+		return nil, nil
+	}
+	var queries []listeners.Query
+	for _, known := range c.inOrder {
+		queries = append(queries, known.query)
+	}
+	found, err := listeners.List(context.WithoutCancel(ctx), queries...) // an interrupted run has a verdict too
+	now := map[uint16][]listeners.Listener{}
+	for _, l := range found {
+		now[l.LocalPort] = append(now[l.LocalPort], l)
+	}
+	return now, err
+}
+
 func parse(r jsonl.Record) (holder, error) {
 	l, err := listeners.Parse(r)
 	l.Heirs = nil // there may be many, and nobody asks for them here
@@ -261,6 +299,7 @@ func (h *holder) parseOutcome(r jsonl.Record) error {
 	if err != nil {
 		return err
 	}
+	h.done = true
 	outcome, err := done.Text("outcome")
 	if err != nil {
 		return err
@@ -287,11 +326,31 @@ func (h *holder) parseOutcome(r jsonl.Record) error {
 		}
 		h.tookMS = int64(ms)
 	}
+	return h.parseTakers(done)
+}
+
+// parseTakers reads who came after pkill2. Nothing is done to them for it.
+func (h *holder) parseTakers(done jsonl.Record) error {
+	if !done.Has("taken_by") {
+		return nil
+	}
+	takers, err := done.Objects("taken_by")
+	if err != nil {
+		return err
+	}
+	for _, r := range takers {
+		var taker pkill2.Taker
+		if err := r.Decode(&taker); err != nil {
+			return err
+		}
+		h.takenBy = append(h.takenBy, taker)
+	}
 	return nil
 }
 
-// record is the verdict on a port, of all that listen now.
+// record is the verdict on a port, of all that listen on it now.
 func (c *portCase) record(ctx context.Context, all []listeners.Listener) (jsonl.Record, error) {
+	c.narrow(all)
 	var now []listeners.Listener
 	for _, l := range all {
 		if c.query.Asks(l) {
@@ -319,7 +378,7 @@ func (c *portCase) record(ctx context.Context, all []listeners.Listener) (jsonl.
 // judge decides, by those that listen on the port now.
 func (c *portCase) judge(now []listeners.Listener) Result {
 	res := Result{
-		Port: c.query.Port, StillListening: len(now) > 0,
+		Port: c.query.Port, Addr: c.query.Where(), StillListening: len(now) > 0,
 		Killed: []int{}, Failed: []int{}, Ghost: []int{}, RemainingPIDs: []int{},
 	}
 	if c.query.Proto != listeners.TCP {
@@ -339,6 +398,9 @@ func (c *portCase) judge(now []listeners.Listener) Result {
 // count puts a holder where it belongs.
 func (c *portCase) count(res *Result, h holder, now []listeners.Listener) {
 	switch o := h.outcome; {
+	case o == pkill2.Killed:
+		insert(&res.Forced, h.PID)
+		insert(&res.Killed, h.PID)
 	case o.Ended():
 		insert(&res.Killed, h.PID)
 	case o == pkill2.Stopped && h.PID == 0: // and nobody could name it
@@ -382,6 +444,10 @@ func (c *portCase) explain(res *Result, now []listeners.Listener) {
 		res.Reason, res.Hint = "held", "look again: "+c.command("killport")
 		return
 	}
+	if others := c.unasked(now); len(others) > 0 && len(others) == len(now) {
+		res.Reason, res.Detail, res.Hint = "not_asked", strings.Join(names(others), ", "), "who has it: "+c.command("portdiag")
+		return
+	}
 	res.Reason, res.Hint = "taken", "who has it now: "+c.command("portdiag")
 	if by := c.mayReturn(); by != "" { // who has it now, the diagnostics say
 		res.Hint = by
@@ -389,6 +455,23 @@ func (c *portCase) explain(res *Result, now []listeners.Listener) {
 	if len(res.Stopped) > 0 {
 		res.Hint = strings.Join(res.Stopped, ", ") + " was stopped, and the port was taken again; " + res.Hint
 	}
+}
+
+// names says who they are, in words.
+func names(found []listeners.Listener) []string {
+	var words []string
+	for _, l := range found {
+		word := "PID " + strconv.Itoa(l.PID)
+		if name := inspect(l.PID).Name; l.Owner != "" {
+			word = "somebody unseen"
+		} else if name != "" {
+			word = name + " (" + word + ")"
+		}
+		if !slices.Contains(words, word) {
+			words = append(words, word)
+		}
+	}
+	return words
 }
 
 // blocked is the hint for a port on which nobody listens, and which cannot be

@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -190,6 +191,40 @@ func TestAddress(t *testing.T) {
 		got := one(t, "", listeners.Query{Proto: listeners.TCP, Addr: netip.MustParseAddr(addr), Port: here.LocalPort})
 		if got.Status != want {
 			t.Errorf("%s: status %s; want %s", addr, got.Status, want)
+		}
+	}
+}
+
+// Where only those listen that have another address than all the records, the
+// verdict is about the address of the records. One who asked for the port hears
+// of them.
+func TestAddressOfRecords(t *testing.T) {
+	here := listen(t, "tcp4", "127.0.0.1:0")
+	ended := func(addr string) string {
+		return strings.Replace(free(here.LocalPort, 4242, terminated), `"127.0.0.1"`, strconv.Quote(addr), 1)
+	}
+	port := listeners.Query{Proto: listeners.TCP, Port: here.LocalPort}
+	for _, tt := range []struct {
+		name    string
+		lines   string
+		queries []listeners.Query
+		want    classify.Status
+		addr    string
+		reason  string
+	}{
+		{"another address", ended("127.0.0.2"), nil, classify.Cleaned, "127.0.0.2", ""},
+		{"another address, IPv6", ended("[::1]"), nil, classify.Cleaned, "[::1]", ""},
+		{"the same address", ended("127.0.0.1"), nil, classify.Stuck, "", "not_asked"},
+		{"every address", ended("0.0.0.0"), nil, classify.Stuck, "", "not_asked"},
+		{"two addresses", ended("127.0.0.2") + "\n" + ended("127.0.0.3"), nil, classify.Stuck, "", "not_asked"},
+		{"asked for the port", ended("127.0.0.2"), []listeners.Query{port}, classify.Stuck, "", "not_asked"},
+	} {
+		got := one(t, tt.lines, tt.queries...)
+		if got.Status != tt.want || got.Addr != tt.addr || got.Reason != tt.reason || len(got.Respawned) > 0 {
+			t.Errorf("%s: %+v; want %s, addr %q, reason %q", tt.name, got, tt.want, tt.addr, tt.reason)
+		}
+		if tt.reason == "not_asked" && !strings.HasSuffix(got.Detail, fmt.Sprintf("(PID %d)", os.Getpid())) {
+			t.Errorf("%s: detail %q; want us", tt.name, got.Detail)
 		}
 	}
 }

@@ -96,6 +96,18 @@ func nobody(inode uint64, owner listeners.Owner) listeners.Listener {
 	return l
 }
 
+// took is what pkill2 says of who took the port, being older than the kill; reborn
+// the same of who is younger.
+func took(l listeners.Listener) []pkill2.Taker {
+	return []pkill2.Taker{{LocalAddr: l.LocalAddr, PID: l.PID, Birth: l.Birth, Socket: l.Socket}}
+}
+
+func reborn(l listeners.Listener) []pkill2.Taker {
+	takers := took(l)
+	takers[0].Newborn = true
+	return takers
+}
+
 // PIDs from 1<<22 on do not exist, so that who looks at them finds nobody.
 const a, b = 1 << 22, 1<<22 + 1
 
@@ -126,7 +138,7 @@ func TestVerdicts(t *testing.T) {
 				{Listener: at(b, 3), outcome: pkill2.Killed, tookMS: 7},
 			},
 			nil,
-			Result{Status: Cleaned, Killed: []int{a, b}, TookMS: 9},
+			Result{Status: Cleaned, Killed: []int{a, b}, Forced: []int{b}, TookMS: 9},
 		},
 		{
 			"one that gave the port up",
@@ -211,9 +223,36 @@ func TestVerdicts(t *testing.T) {
 		},
 		{
 			"taken by another",
-			[]holder{{Listener: at(a, 1), outcome: pkill2.Terminated}},
+			[]holder{{Listener: at(a, 1), outcome: pkill2.Terminated, done: true, takenBy: took(at(b, 2))}},
 			[]listeners.Listener{at(b, 2)},
 			Result{Status: Stuck, Killed: []int{a}, RemainingPIDs: []int{b}, Reason: "taken", Hint: "who has it now: portdiag 8000"},
+		},
+		{
+			"beside another, which no record names",
+			[]holder{{Listener: at(a, 1), outcome: pkill2.Terminated, done: true, ppid: parent}},
+			[]listeners.Listener{at(own, 2)},
+			Result{
+				Status: Stuck, Killed: []int{a}, RemainingPIDs: []int{own},
+				Reason: "not_asked", Detail: fmt.Sprintf("%s (PID %d)", inspect(own).Name, own), Hint: "who has it: portdiag 8000",
+			},
+		},
+		{
+			"beside one that we may not see",
+			[]holder{{Listener: at(a, 1), outcome: pkill2.Terminated, done: true}},
+			[]listeners.Listener{nobody(2, listeners.OwnerHidden)},
+			Result{Status: Stuck, Killed: []int{a}, RemainingPIDs: []int{0}, Reason: "not_asked", Detail: "somebody unseen", Hint: "who has it: portdiag 8000"},
+		},
+		{
+			"taken by one of the same parent, which is older than the kill",
+			[]holder{{Listener: at(a, 1), outcome: pkill2.Terminated, done: true, ppid: parent, takenBy: took(at(own, 2))}},
+			[]listeners.Listener{at(own, 2)},
+			Result{Status: Stuck, Killed: []int{a}, RemainingPIDs: []int{own}, Reason: "taken", Hint: "who has it now: portdiag 8000"},
+		},
+		{
+			"one that was killed",
+			[]holder{{Listener: at(a, 1), outcome: pkill2.Killed}, {Listener: at(b, 2), outcome: pkill2.Terminated}},
+			nil,
+			Result{Status: Cleaned, Killed: []int{a, b}, Forced: []int{a}},
 		},
 		{
 			"taken while we looked",
@@ -235,7 +274,7 @@ func TestVerdicts(t *testing.T) {
 		},
 		{
 			"started again by the same parent",
-			[]holder{{Listener: at(a, 1), outcome: pkill2.Terminated, ppid: parent}},
+			[]holder{{Listener: at(a, 1), outcome: pkill2.Terminated, done: true, ppid: parent, takenBy: reborn(at(own, 2))}},
 			[]listeners.Listener{at(own, 2)},
 			Result{
 				Status: Stuck, Killed: []int{a}, RemainingPIDs: []int{own},

@@ -21,10 +21,10 @@ import (
 // holders walks over /proc/PID/fd of all processes. A socket without a holder
 // then is looked up once more in the table, and if it is still there, in the
 // places where a socket can hide: the descriptors of single threads, and those
-// registered with an io_uring.
+// registered with an io_uring; and with those that were born meanwhile.
 func holders(ctx context.Context, found []Socket) ([]Listener, error) {
 	named := map[ID][]Listener{}
-	left := found
+	left, before := found, process.Newest()
 	var view view
 	for _, how := range []look{lookAtProcesses, lookEverywhere} {
 		var err error
@@ -38,6 +38,9 @@ func holders(ctx context.Context, found []Socket) ([]Listener, error) {
 		if len(left) == 0 {
 			break
 		}
+	}
+	if len(left) > 0 && process.Newest() != before {
+		left = amongNewest(ctx, left, before, named)
 	}
 	for _, s := range left {
 		l := s.Listener()
@@ -56,16 +59,13 @@ func holders(ctx context.Context, found []Socket) ([]Listener, error) {
 
 // unnamed returns those sockets that have no holder, and are still there.
 func unnamed(ctx context.Context, found []Socket, named map[ID][]Listener) ([]Socket, error) {
-	var left []Socket
-	var queries []Query
-	for _, s := range found {
-		if len(named[s.ID]) == 0 {
-			left = append(left, s)
-			queries = append(queries, Query{Proto: s.Proto, Port: s.Local.Port()})
-		}
-	}
+	left := without(found, named)
 	if len(left) == 0 {
 		return nil, nil
+	}
+	var queries []Query
+	for _, s := range left {
+		queries = append(queries, Query{Proto: s.Proto, Port: s.Local.Port()})
 	}
 	now, err := Sockets(ctx, queries...)
 	if err != nil {

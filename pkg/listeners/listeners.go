@@ -47,6 +47,17 @@ func (q Query) Args() []string {
 	return []string{word}
 }
 
+// Where is the address that q asks about, with IPv6 in brackets; "" is every one.
+func (q Query) Where() string {
+	switch {
+	case !q.Addr.IsValid():
+		return ""
+	case q.Addr.Is6():
+		return "[" + q.Addr.String() + "]"
+	}
+	return q.Addr.String()
+}
+
 // Matches reports whether s is among what q asks for. A socket on a wildcard
 // address is in the way of every address, and so is asked for with each.
 func (q Query) Matches(s Socket) bool {
@@ -173,6 +184,16 @@ func (l Listener) At(s Socket) Listener {
 // Query asks for the port of l again, on every address.
 func (l Listener) Query() Query { return Query{Proto: l.Proto, Port: l.LocalPort} }
 
+// AtAddress asks for what is in the way of the address of l, as far as that can
+// be read.
+func (l Listener) AtAddress() Query {
+	q := l.Query()
+	if at, err := netip.ParseAddr(strings.Trim(l.LocalAddr, "[]")); err == nil {
+		q.Addr = at
+	}
+	return q
+}
+
 // Sockets reads the kernel's table: what listens, and not who holds it. No
 // query asks for every TCP listener.
 func Sockets(ctx context.Context, queries ...Query) ([]Socket, error) {
@@ -210,6 +231,10 @@ func List(ctx context.Context, queries ...Query) ([]Listener, error) {
 // Holders names the holders of sockets that the table held a moment ago. One
 // that has been closed since has no line.
 func Holders(ctx context.Context, found []Socket) ([]Listener, error) { return holders(ctx, found) }
+
+// Among names those of the processes that have some of the sockets: a look at few,
+// where Holders looks at all. It is for Linux.
+func Among(pids []int, found []Socket) []Listener { return among(pids, found) }
 
 // Holds reports whether the pinned process has the socket of l open. An error
 // means that we may not look.

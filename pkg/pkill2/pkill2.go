@@ -28,6 +28,7 @@ const Key = "pkill2"
 type Options struct {
 	Grace    time.Duration  // between terminating and killing, for all together; 0: kill at once
 	Signal   syscall.Signal // by which holders are asked to end; 0: SIGTERM
+	Manners  Manners
 	Via      Via
 	Override bool // end ancestors, what serves many, and fronts without a lever; close what those outside of our PID namespace may have
 	Ghosts   Ghosts
@@ -35,7 +36,7 @@ type Options struct {
 	DryRun   bool // say what would be done, and send nothing
 
 	// Waiting is told once, after a while, which PIDs are awaited and how long
-	// they have left.
+	// they have left; once for each time that is left.
 	Waiting func(pids []int, left time.Duration)
 	// Stopping is told once, after a while, what is being stopped in place of
 	// its holders.
@@ -163,6 +164,9 @@ type Result struct {
 	Found   bool     `json:"found,omitempty"`   // no record named this holder: it came to light meanwhile
 	// AlsoListens is what else is freed with it: "TCP 127.0.0.1:8443".
 	AlsoListens []string `json:"also_listens,omitempty"`
+	// TakenBy is who has the port now that this holder is out of the way. Of the
+	// records of a port the first names all, and every other one of them at most.
+	TakenBy []Taker `json:"taken_by,omitempty"`
 }
 
 // Stage reads all records, ends their holders, and then gives the records on,
@@ -183,7 +187,7 @@ func Stage(opts Options) jsonl.Stage {
 			defer h.close()
 			err := h.run(ctx, in)
 			for _, it := range append(in, h.found()...) {
-				if !yield(it.out()) {
+				if !yield(h.out(it)) {
 					return
 				}
 			}
@@ -242,7 +246,7 @@ func (it item) said() *manager.Manager {
 	return m
 }
 
-func (it item) out() (jsonl.Record, error) {
+func (h *hunt) out(it item) (jsonl.Record, error) {
 	r := it.record
 	if r.IsZero() {
 		var err error
@@ -250,5 +254,7 @@ func (it item) out() (jsonl.Record, error) {
 			return r, err
 		}
 	}
-	return r.With(Key, it.target.result)
+	result := it.target.result
+	result.TakenBy = h.takenBy(it)
+	return r.With(Key, result)
 }

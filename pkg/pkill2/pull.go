@@ -89,7 +89,7 @@ func (h *hunt) halt(ctx context.Context, p *pull, others []*pull) {
 			<-first.done
 		}
 	}
-	grace := max(time.Until(h.graceEnd), 0)
+	grace := max(time.Until(h.started.Add(h.opts.Grace)), 0)
 	p.command = p.manager.Command(grace)
 	p.err = p.manager.Halt(ctx, grace)
 	p.ended = time.Now()

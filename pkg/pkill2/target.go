@@ -7,6 +7,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/killport/killport/internal/shell"
@@ -18,20 +19,24 @@ import (
 
 // target is one holder: one process, with all the sockets that we want from it.
 type target struct {
-	holder  listeners.Listener   // as it was first named
-	sockets []listeners.Listener // as it was named for each of them
-	pin     *process.Pin         // nil once there is nothing to do with it
-	info    process.Info
-	proven  bool             // it was the right process when we came
-	thread  bool             // its PID is a thread's now
-	asked   time.Time        // when the soft signal was sent; zero: not yet
-	forced  time.Time        // the same for SIGKILL
-	freed   time.Time        // when its sockets were found to be gone
-	manager *manager.Manager // that was found, if any was asked for
-	managed *manager.Manager // the same, if its lever is to be used
-	lifted  bool             // it is left alone, and would not be with --override
-	pull    *pull            // and once it is
-	result  Result           // an Outcome is set once it is settled
+	holder    listeners.Listener   // as it was first named
+	sockets   []listeners.Listener // as it was named for each of them
+	pin       *process.Pin         // nil once there is nothing to do with it
+	info      process.Info
+	manner    manner           // of asking it to end
+	others    func() bool      // whether each of its sockets may have a manager of its own
+	proven    bool             // it was the right process when we came
+	thread    bool             // its PID is a thread's now
+	asked     time.Time        // when the soft signal was sent; zero: not yet
+	forced    time.Time        // the same for SIGKILL
+	freed     time.Time        // when its sockets were found to be gone
+	manager   *manager.Manager // that was found, if any was asked for
+	managed   *manager.Manager // the same, if its lever is to be used
+	said      *manager.Manager // that its record names
+	inService bool             // it is in a service of systemd that nobody was asked about
+	lifted    bool             // it is left alone, and would not be with --override
+	pull      *pull            // and once it is
+	result    Result           // an Outcome is set once it is settled
 }
 
 func (t *target) settled() bool { return t.result.Outcome != "" }
@@ -49,12 +54,6 @@ func (t *target) join(l listeners.Listener) {
 	if t.result.Outcome == Released { // of the sockets that it was asked for until now
 		t.verify()
 	}
-}
-
-// forOthers reports whether each socket of the process may have a manager of its
-// own.
-func (t *target) forOthers() bool {
-	return t.pin != nil && manager.ForOthers(t.pin, t.info)
 }
 
 // isTwin reports whether what is to be done to another target of the process is
@@ -105,9 +104,24 @@ func (t *target) prepare(ctx context.Context, opts Options, said *manager.Manage
 		t.fail(err, "unverified")
 		return
 	}
+	t.manner, t.said = opts.manner(t.info), said
+	t.others = sync.OnceValue(func() bool { return manager.ForOthers(pin, t.info) })
 	if t.verify(); !t.settled() {
 		t.decide(ctx, opts, said)
 	}
+}
+
+// isPast reports whether what the record says was so, and is not any more: the
+// holder is gone, or has given the socket up.
+func (t *target) isPast() bool {
+	return t.thread || t.result.Outcome == Gone || t.result.Outcome == Reused || t.result.Outcome == Released
+}
+
+// proves reports whether a record proves by its socket, without its holder, whom
+// it means: a cookie is given to one socket in a boot. Whoever has that socket
+// now is meant.
+func proves(l listeners.Listener) bool {
+	return l.Owner == "" && l.Socket.Cookie != "" && l.Birth.OfThisBoot()
 }
 
 // unseen looks for a lever of a holder that we may not see: systemd tells
@@ -168,6 +182,8 @@ func (t *target) decide(ctx context.Context, opts Options, said *manager.Manager
 	}
 	if opts.Via != ViaProcess {
 		t.manager = manager.Of(ctx, t.pin, t.info, t.holder)
+	} else if said == nil {
+		t.inService = strings.HasSuffix(manager.UnitOf(t.holder.PID), ".service")
 	}
 	if ctx.Err() != nil { // and nobody could be asked
 		t.settle(Interrupted, "", "")
@@ -236,12 +252,12 @@ func (t *target) ended() {
 }
 
 // ask sends the soft signal, if t still is what it was.
-func (t *target) ask(opts Options) {
+func (t *target) ask() {
 	if t.verify(); t.settled() {
 		return
 	}
 	t.asked = time.Now()
-	err := t.pin.Terminate(opts.Signal)
+	err := t.pin.Terminate(t.manner.signal)
 	if errors.Is(err, process.ErrCannotAsk) { // to wait would be in vain
 		t.force()
 		return
@@ -282,7 +298,7 @@ func (t *target) wouldDo(opts Options) {
 			return
 		}
 		t.settle(WouldTerminate, "", "")
-		t.result.Signals = []string{t.pin.WouldSend(opts.Signal)}
+		t.result.Signals = []string{t.pin.WouldSend(t.manner.signal)}
 	case t.result.Outcome == Ghost && opts.mayClose():
 		t.settle(WouldClose, "", "")
 	case t.result.Outcome == Ghost && opts.Ghosts == CloseGhosts:

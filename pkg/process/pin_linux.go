@@ -153,15 +153,15 @@ func readable(fd uintptr) bool {
 }
 
 func (p *Pin) birth() (Birth, error) {
-	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
-	if err != nil && !errors.Is(err, os.ErrNotExist) { // absent under subset=pid
+	boot, err := bootID()
+	if err != nil {
 		return "", err
 	}
 	stat, err := p.stat()
 	if err != nil {
 		return "", err
 	}
-	birth := fmt.Sprintf("%s:%d", strings.TrimSpace(string(boot)), stat.StartTicks)
+	birth := fmt.Sprintf("%s:%d", boot, stat.StartTicks)
 	inode, err := p.pidfsInode()
 	if err != nil {
 		return "", err
@@ -173,6 +173,15 @@ func (p *Pin) birth() (Birth, error) {
 		return "", ErrGone
 	}
 	return Birth(birth), nil
+}
+
+// bootID is "" under subset=pid, where the file is absent.
+func bootID() (string, error) {
+	b, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if errors.Is(err, os.ErrNotExist) {
+		return "", nil
+	}
+	return strings.TrimSpace(string(b)), err
 }
 
 // pidfsMagic is PID_FS_MAGIC of include/uapi/linux/magic.h, "PIDF". Before
@@ -228,6 +237,7 @@ func (p *Pin) terminate(sig syscall.Signal) (string, error) {
 	if err := p.signal(sig); err != nil {
 		return "", err
 	}
+	p.held = false
 	if err := p.signal(unix.SIGCONT); !errors.Is(err, ErrGone) {
 		return SignalName(sig), err
 	}
@@ -238,7 +248,7 @@ func (p *Pin) wouldSend(sig syscall.Signal) string { return SignalName(sig) }
 
 func (p *Pin) mayTerminate() error { return p.signal(0) }
 
-func (p *Pin) kill() (string, error) { return KillName(), p.signal(unix.SIGKILL) }
+func (p *Pin) kill() (string, error) { return KillName(), p.signal(unix.SIGKILL) } // which a stopped process does not outlive
 
 // signal goes through the pidfd, never by number.
 func (p *Pin) signal(sig syscall.Signal) (err error) {

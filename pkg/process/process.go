@@ -83,7 +83,8 @@ func (b Birth) boot() string {
 type Pin struct {
 	pid  int
 	sent []string
-	sys  // the handle, per operating system
+	held bool // by us, with SIGSTOP
+	sys       // the handle, per operating system
 }
 
 // Open pins the process that has pid now. Of a process that does not exist it
@@ -94,8 +95,9 @@ func Open(pid int) (*Pin, error) { return open(pid) }
 // PID returns the number that p was opened by.
 func (p *Pin) PID() int { return p.pid }
 
-// Close gives the handle back. The process is left as it is.
-func (p *Pin) Close() error { return p.close() }
+// Close gives the handle back. The process is left as it is, but that one that
+// is held goes on.
+func (p *Pin) Close() error { return errors.Join(p.resume(), p.close()) }
 
 // Exited reports whether the process has ended: a zombie has.
 func (p *Pin) Exited() bool { return p.exited() }
@@ -130,6 +132,15 @@ func (p *Pin) MayTerminate() error { return p.mayTerminate() }
 
 // Kill ends the process, whatever it wants: SIGKILL, or TerminateProcess.
 func (p *Pin) Kill() error { return p.note(p.kill()) }
+
+// Hold stops the process for a moment, so that it starts no other one, and waits
+// for at most so long until all of its threads stand still. After an error it
+// goes on. It goes on as well once it is asked to end, at the latest with Close;
+// not if this program is killed before. It is for Linux.
+func (p *Pin) Hold(limit time.Duration) error { return p.hold(limit) }
+
+// Resume has a process go on that Hold has stopped.
+func (p *Pin) Resume() error { return p.resume() }
 
 // note remembers what was sent, if anything was.
 func (p *Pin) note(sent string, err error) error {
