@@ -45,6 +45,8 @@ var faults = []fault{
 	{"sendto", "", "EPERM EACCES ECONNREFUSED ENOBUFS ENOMEM EIO EINTR"},
 	{"recvfrom", "", "EPERM EACCES ENOBUFS ENOMEM EIO EINTR"},
 	{"readlinkat", "/proc/self", "EPERM EACCES ENOENT ENOMEM EIO EINTR"},
+	{"openat", "/proc/self/status", "EPERM EACCES ENOENT EMFILE ENOMEM EIO EINTR"},
+	{"read", "/proc/self/status", "EPERM ENOMEM EIO EINTR"},
 	{"openat", "/proc/self/mountinfo", "EPERM ENOENT EMFILE EIO EINTR"},
 	{"openat", "/proc/sys/kernel/random/boot_id", "EPERM ENOENT EMFILE EIO EINTR"},
 	{"read", "/proc/sys/kernel/random/boot_id", "EPERM EIO EINTR"},
