@@ -312,8 +312,10 @@ func Parse(r jsonl.Record) (Listener, error) {
 		key  string
 		into *string
 	}{
-		{"proto", (*string)(&l.Proto)}, {"owner", (*string)(&l.Owner)},
-		{"birth", (*string)(&l.Birth)}, {"protected", (*string)(&l.Protected)},
+		{"proto", (*string)(&l.Proto)},
+		{"owner", (*string)(&l.Owner)},
+		{"birth", (*string)(&l.Birth)},
+		{"protected", (*string)(&l.Protected)},
 	} {
 		if *word.into, err = r.OptionalText(word.key); err != nil {
 			return l, err
@@ -344,6 +346,8 @@ func (l *Listener) check(r jsonl.Record) error {
 		return r.Errorf("member %q is %q, want %q or %q", "owner", l.Owner, OwnerHidden, OwnerNone)
 	case l.Protected != "" && l.Protected != process.ProtectedPipeline:
 		return r.Errorf("member %q is %q, want %q", "protected", l.Protected, process.ProtectedPipeline)
+	case l.Protected != "" && l.Owner != "":
+		return r.Errorf("member %q is %q and %q is %q: only one can be", "protected", l.Protected, "owner", l.Owner)
 	case l.PID == 0 && l.Owner == "":
 		return r.Errorf("member %q is 0 and there is no %q to say why", "pid", "owner")
 	case l.PID != 0 && l.Owner != "" && (l.Owner == OwnerHidden || l.Socket.Row == ""):
