@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -145,4 +146,73 @@ func TestFileCapabilities(t *testing.T) {
 			t.Errorf("what it runs has %s, %v; want nobody's rights", b, err)
 		}
 	}
+}
+
+// TestNothingOfRoots: root asks the engine of another user as that user, and what
+// answers has neither the files nor the keys that root had in hand, nor a folder
+// of root's, nor its terminal.
+func TestNothingOfRoots(t *testing.T) {
+	require(t, "private", "otheruser")
+	t.Parallel()
+	const key = "killport-suite-key"
+	dir := copyFor(t)
+	told := filepath.Join(dir, "told")
+	if err := os.WriteFile(told, nil, 0o666); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(told, 0o666); err != nil {
+		t.Fatal(err)
+	}
+	script := "#!/bin/sh\n{ id -u; ls -l /proc/self/fd; cat /proc/self/fd/[3-9]*; cat /proc/keys; pwd; : </dev/tty; } >>" + told + " 2>&1\nexit 1\n"
+	if err := os.WriteFile(filepath.Join(dir, "podman"), []byte(script), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	home := t.TempDir()
+	secret := filepath.Join(home, "secret")
+	if err := os.WriteFile(secret, []byte("only for root"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	conmon := filepath.Join(dir, "conmon")
+	if err := copyZoo(conmon); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(conmon, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	id := strings.Repeat("0123456789abcdef", 4)
+	a, err := startZooBy(append(slices.Clone(stranger), conmon), "/", "hostile-name", "--argv=conmon", "--argv=-c", "--argv="+id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(a.end)
+	cmd := tool(limited(t), "", "unshare", "--mount", "sh", "-c", `mount --bind "$1" /usr/local/bin && exec 7<"$2" && exec killport "$3"`, "sh", dir, secret, a.port())
+	cmd.Dir = home
+	if out, err := withKey(key, cmd); err != nil && cmd.ProcessState == nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	b, err := os.ReadFile(told)
+	answer := string(b)
+	if err != nil || !strings.HasPrefix(answer, "65534\n") || !strings.Contains(answer, "/dev/tty") {
+		t.Fatalf("the engine of nobody was not asked as nobody: %s, %v", answer, err)
+	}
+	for _, of := range []string{secret, "only for root", key, home} {
+		if strings.Contains(answer, of) {
+			t.Errorf("nobody has %q of root: %s", of, answer)
+		}
+	}
+}
+
+// withKey runs a command with a key in its session keyring, if there are keys here.
+func withKey(key string, cmd *exec.Cmd) (out []byte, err error) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		runtime.LockOSThread() // for good: the keyring is this thread's
+		if _, err := unix.KeyctlInt(unix.KEYCTL_JOIN_SESSION_KEYRING, 0, 0, 0, 0); err == nil {
+			_, _ = unix.AddKey("user", key, []byte("only for root"), unix.KEY_SPEC_SESSION_KEYRING)
+		}
+		out, err = cmd.CombinedOutput()
+	}()
+	<-done
+	return out, err
 }
