@@ -66,8 +66,7 @@ var growths = []growth{
 		cmd.Env = append(os.Environ(), "PATH="+engine(t, id, a.PID))
 		return cmd
 	}},
-	// With many more the garbage collector has the most to do: memory is bounded.
-	{"records_of_nobody", 3000, func(t *testing.T, n int) *exec.Cmd {
+	{"records_of_nobody", 5500, func(t *testing.T, n int) *exec.Cmd {
 		boot, _, _ := strings.Cut(string(birthOf(t, os.Getpid())), ":")
 		var b strings.Builder
 		for i := range n {

@@ -587,3 +587,29 @@ func harmless(t *testing.T, command, text string) {
 		t.Errorf("%s: harmful at byte %d: %.500q", command, i, text)
 	}
 }
+
+// TestTimeout: timeout(1) signals its child, and then the group that this is in.
+// What was done is told all the same.
+func TestTimeout(t *testing.T) {
+	require(t, "private")
+	t.Parallel()
+	a := zoo(t, t.TempDir(), "block-term")
+	rounds := 20
+	if long() {
+		rounds = 300
+	}
+	untold := 0
+	for range rounds {
+		res := run(t, tool(limited(t), "", "timeout", "0.2", "killport", "--grace", "1m", a.port()))
+		if res.code != 124 {
+			t.Fatalf("exit code %d, want 124: %s%s", res.code, res.stdout, res.stderr)
+		}
+		if line := res.stdout; strings.Count(line, "\n") != 1 || gjson.Get(line, "reason").Str != "interrupted" {
+			untold++
+		}
+	}
+	if untold > 0 {
+		t.Errorf("%d of %d without a record", untold, rounds)
+	}
+	a.lives(t, a.PID)
+}
