@@ -219,6 +219,23 @@ func TestTexts(t *testing.T) {
 			"TCP port 8000: free\n  dnat: s\n    (a command of 1004 characters: --json has it)\n",
 		},
 		{text.Report, `"port":8000,"verdict":"free"`, "TCP port 8000: free\n"},
+		{text.Listener, held + `,"device":"eth0"`, "TCP  127.0.0.1:8000 on eth0  4242 ann\n"},
+		{text.Listener, held + `,"state":"bound"`, "TCP  127.0.0.1:8000         4242 ann bound, and does not listen\n"},
+		{text.Status, `"port":8000,"addr":"127.0.0.1","status":"free"`, "TCP 127.0.0.1:8000: free\n"},
+		{text.Status, `"port":53,"proto":"UDP","addr":"[fe80::5%eth0]","status":"free"`, "UDP [fe80::5%eth0]:53: free\n"},
+		{text.Status, `"port":8000,"status":"free","isolated":["net"]`, "TCP port 8000: free\n  this is a sandbox: the ports outside of it cannot be seen\n"},
+		{
+			text.Status, status + `,"status":"cleaned","killed":[4242],"isolated":["pid"]`,
+			"TCP port 8000: cleaned, ended PID 4242\n  this is a sandbox: the processes outside of it cannot be seen\n",
+		},
+		{
+			text.Status, status + `,"status":"stuck","reason":"in_use","detail":"1 connection has it","hint":"h","diagnostics":{"findings":[]}`,
+			"TCP port 8000: stuck (in use: 1 connection has it)\n  hint: h\n",
+		},
+		{
+			text.Report, `"port":8000,"addr":"[::1]","verdict":"free","isolated":["pid","net"]`,
+			"TCP [::1]:8000: free\n  this is a sandbox: the ports and processes outside of it cannot be seen\n",
+		},
 		{
 			text.Report, `"port":8000,"verdict":"blocked","bind_error":"EADDRINUSE","unseen":["sock_diag: refused"]`,
 			"TCP port 8000: blocked: bind says EADDRINUSE\n  could not look: sock_diag: refused\n",

@@ -225,5 +225,9 @@ func (s Supervisor) String() string {
 
 // command is how a command is asked about the port.
 func (c *portCase) command(name string) string {
-	return shell.Join(append([]string{name}, c.query.Args()...)...)
+	argv := []string{name}
+	if name == "killport" {
+		argv = append(argv, c.flags...)
+	}
+	return shell.Join(append(argv, c.query.Args()...)...)
 }
