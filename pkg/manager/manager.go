@@ -89,15 +89,21 @@ func Publisher(ctx context.Context, l listeners.Listener) *Manager {
 	return m
 }
 
-// isOfRoot reports whether l is there, and root has made it.
+// isOfRoot reports whether l is there, and root has made it, in the network of PID 1:
+// in another one there may be anything at the same address.
 func isOfRoot(ctx context.Context, l listeners.Listener) bool {
 	now, err := listeners.Sockets(ctx, l.Query())
-	return err == nil && slices.ContainsFunc(now, func(s listeners.Socket) bool { return s.UID == 0 && s.ID.Same(l.Socket) })
+	return err == nil && slices.ContainsFunc(now, func(s listeners.Socket) bool {
+		return s.UID == 0 && s.ID.Same(l.Socket) && inFirstNetwork(s)
+	})
 }
 
 // SocketUnitOf finds the unit by which the system's systemd listens at l, which
-// it tells everybody.
+// it tells everybody. Its sockets are root's.
 func SocketUnitOf(ctx context.Context, l listeners.Listener) *Manager {
+	if l.Owner == listeners.OwnerHidden && !isOfRoot(ctx, l) {
+		return nil
+	}
 	m := socketUnitOf(ctx, l)
 	if m == nil || m.lever == nil {
 		return nil
@@ -125,13 +131,12 @@ const (
 	Nameless    Control = "nameless"     // a container for which the holder listens, and which nobody can name
 )
 
-// Control is that of m, which may be nil. A process in a container has its ID,
-// or a name by which it is stopped: so who has neither is a front.
+// Control is that of m, which may be nil.
 func (m *Manager) Control() Control {
 	switch {
 	case m == nil || !m.Indirect():
 		return Unmanaged
-	case m.Kind == Container && m.ID == "" && len(m.Stop) == 0:
+	case m.isNameless():
 		return Nameless
 	case !m.Halts():
 		return Unstoppable
@@ -141,6 +146,13 @@ func (m *Manager) Control() Control {
 		return Fronted
 	}
 	return Stoppable
+}
+
+// isNameless reports whether nobody can say which container it is: a process in
+// one has its ID, or is in that of a whole system, which has a name. So its
+// holder is a front.
+func (m *Manager) isNameless() bool {
+	return m.Kind == Container && m.ID == "" && slices.Contains(engines, engineName(m.Engine))
 }
 
 // ForGood is the command that stops it, and before it what would start it again:

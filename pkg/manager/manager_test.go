@@ -114,16 +114,16 @@ func TestUnitOfCgroup(t *testing.T) {
 		want   unit
 		ok     bool
 	}{
-		{"0::/system.slice/web.service\n", unit{name: "web.service"}, true},
-		{"0::/system.slice/system-web.slice/web@1.service/below/it\n", unit{name: "web@1.service", rest: "below/it"}, true},
-		{"1:name=systemd:/system.slice/web.service\n0::/\n", unit{name: "web.service"}, true},
-		{"0::/system.slice/v2.service\n1:name=systemd:/system.slice/v1.service\n", unit{name: "v1.service"}, true},
-		{"0::/user.slice/user-1000.slice/session-2.scope\n", unit{name: "session-2.scope"}, true},
-		{"0::/user.slice/user-1000.slice/user@1000.service/app.slice/dev.service\n", unit{name: "dev.service", user: true, uid: 1000}, true},
-		{"0::/user.slice/user-1000.slice/user@1000.service/init.scope\n", unit{name: "init.scope", user: true, uid: 1000}, true},
-		{"0::/user.slice/user-1000.slice/user@1000.service\n", unit{name: "user@1000.service"}, true},
-		{"0::/init.scope\n", unit{name: "init.scope"}, true},
-		{"0::/system.slice/_tasks.service\n", unit{name: "tasks.service"}, true},
+		{"0::/system.slice/web.service\n", unit{name: "web.service", group: "/system.slice/web.service"}, true},
+		{"0::/system.slice/system-web.slice/web@1.service/below/it\n", unit{name: "web@1.service", group: "/system.slice/system-web.slice/web@1.service"}, true},
+		{"1:name=systemd:/system.slice/web.service\n0::/\n", unit{name: "web.service", group: "/system.slice/web.service"}, true},
+		{"0::/system.slice/v2.service\n1:name=systemd:/system.slice/v1.service\n", unit{name: "v1.service", group: "/system.slice/v1.service"}, true},
+		{"0::/user.slice/user-1000.slice/session-2.scope\n", unit{name: "session-2.scope", group: "/user.slice/user-1000.slice/session-2.scope"}, true},
+		{"0::/user.slice/user-1000.slice/user@1000.service/app.slice/dev.service\n", unit{name: "dev.service", user: true, uid: 1000, group: "/user.slice/user-1000.slice/user@1000.service/app.slice/dev.service"}, true},
+		{"0::/user.slice/user-1000.slice/user@1000.service/init.scope\n", unit{name: "init.scope", user: true, uid: 1000, group: "/user.slice/user-1000.slice/user@1000.service/init.scope"}, true},
+		{"0::/user.slice/user-1000.slice/user@1000.service\n", unit{name: "user@1000.service", group: "/user.slice/user-1000.slice/user@1000.service"}, true},
+		{"0::/init.scope\n", unit{name: "init.scope", group: "/init.scope"}, true},
+		{"0::/system.slice/_tasks.service\n", unit{name: "tasks.service", group: "/system.slice/_tasks.service"}, true},
 		{"0::/\n", unit{}, false},
 		{"0::/system.slice\n", unit{}, false},
 		{"0::/mine/web.service\n", unit{}, false},
@@ -159,7 +159,7 @@ func FuzzCgroups(f *testing.F) {
 	f.Add([]byte("0::/" + id + "//\n:::\n"))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		c := parseCgroups(b)
-		if found, ok := c.container(cgroups{}); ok && (len(found.id) != 64 && (found.id != "" || found.name == "") || !strings.HasPrefix(found.group, "/")) {
+		if found, ok := c.container(cgroups{}); ok && (len(found.id) != 64 && (found.id != "" || found.name == "") || !strings.HasPrefix(found.group.path, "/")) {
 			t.Errorf("container(%q) = %+v", b, found)
 		}
 		if u, ok := c.unit(); ok && u.name == "" {
@@ -203,6 +203,7 @@ func TestPublication(t *testing.T) {
 	c.NetworkSettings.Ports = map[string][]binding{
 		"80/tcp": {{HostIP: "127.0.0.1", HostPort: "8080"}, {HostIP: "::", HostPort: "8081"}},
 		"80/udp": {{HostIP: "", HostPort: "8082"}},
+		"82/tcp": {{HostIP: "0.0.0.0", HostPort: "8083"}, {HostIP: "everywhere", HostPort: "8084"}, {HostIP: "0.0.0.0", HostPort: "08085x"}},
 		"81/tcp": nil,
 	}
 	c.NetworkSettings.IPAddress = "172.17.0.2"
@@ -223,6 +224,11 @@ func TestPublication(t *testing.T) {
 		{listeners.TCP, "127.0.0.1", 8082, "", false},
 		{listeners.UDP, "127.0.0.1", 8082, "", true},
 		{listeners.TCP, "127.0.0.1", 80, "", false},
+		{listeners.TCP, "127.0.0.3", 8083, "", true},
+		{listeners.TCP, "localhost", 8083, "", false}, // what cannot be read is nowhere
+		{listeners.TCP, "", 8083, "", false},
+		{listeners.TCP, "127.0.0.1", 8084, "", false},
+		{listeners.TCP, "127.0.0.1", 8085, "", false},
 	} {
 		p := publication{listener: listeners.Listener{Proto: test.proto, LocalAddr: test.addr, LocalPort: test.port}}
 		if test.container != "" {
@@ -251,6 +257,24 @@ func TestManagerOfSwarm(t *testing.T) {
 		if got := strings.Join(m.Stop, " "); got != test.stop || m.Halts() == swarm || m.Spared() != swarm || m.Reason == "" == swarm {
 			t.Errorf("manager(%+v) = %+v; want %q", test, m, test.stop)
 		}
+	}
+}
+
+// A cgroup that is not at the top may have been given any name: of what bears it
+// nothing is said to be stopped.
+func TestNestedMachine(t *testing.T) {
+	for _, cgroup := range []string{
+		"0::/system.slice/bob.service/machine.slice/machine-web.scope", "0::/system.slice/bob.service/lxc.payload.web",
+		"0::/user.slice/machine.slice/systemd-nspawn@web.service", "0::/user.slice/user-1000.slice/session-2.scope/lxc.payload.web/init.scope",
+	} {
+		c, ok := parseCgroups([]byte(cgroup)).container(cgroups{})
+		if m := machine(c); !ok || m.Stop != nil || m.Halts() || !m.Spared() || m.Control() != Unstoppable {
+			t.Errorf("machine(%+v) = %+v, of %s", c, m, cgroup)
+		}
+	}
+	below := parseCgroups([]byte("0::/lxc/a/machine.slice/machine-web.scope")).below(parseCgroups([]byte("0::/lxc/a/init.scope")))
+	if c, ok := below.container(cgroups{}); !ok || c.nested {
+		t.Errorf("container() = %+v, %v, in the machine.slice of PID 1", c, ok)
 	}
 }
 
@@ -331,7 +355,7 @@ func TestForGood(t *testing.T) {
 		want string
 	}{
 		{Manager{Stop: stop}, "systemctl stop web.service"},
-		{Manager{Stop: stop, StartedBy: []string{"web.timer", "all.target"}}, "systemctl stop web.timer all.target web.service"},
+		{Manager{Name: "web.service", Stop: stop, StartedBy: []string{"web.timer", "all.target"}}, "systemctl stop web.timer all.target web.service"},
 		{Manager{StartedBy: []string{"web.timer"}}, ""},
 	} {
 		if got := strings.Join(test.m.ForGood(), " "); got != test.want {
@@ -451,6 +475,7 @@ func TestAsUser(t *testing.T) {
 	}{
 		{1000, 1000, "/run/user/1000", ""},
 		{1000, 1000, "", "env XDG_RUNTIME_DIR=/run/user/1000"},
+		{0, 0, "/run/user/1000", "env XDG_RUNTIME_DIR=/run/user/0"}, // as "su" leaves it
 		{1000, 0, "/run/user/0", "setpriv --reuid=1000 --regid=100 --clear-groups --reset-env env XDG_RUNTIME_DIR=/run/user/1000"},
 		{0, 0, "/run/user/0", ""},
 	} {

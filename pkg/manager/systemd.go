@@ -113,7 +113,7 @@ func asUser(uid, euid int, runtimeDir string, gid func() string) []string {
 	switch {
 	case uid != euid:
 		return append(setUser(strconv.Itoa(uid), gid()), env...)
-	case runtimeDir == "":
+	case runtimeDir != dir: // of none, or of another user, as "su" leaves it
 		return env
 	}
 	return nil
@@ -182,8 +182,8 @@ func (b bus) startedBy(ctx context.Context, service properties) (names []string)
 func (b bus) socketUnit(ctx context.Context, l listeners.Listener) *Manager {
 	all, err := b.show(ctx, "Id,Listen,ActiveState,Triggers", "*.socket")
 	if err != nil {
-		unknown := Manager{Kind: SocketUnit, Name: "unknown", User: b.user}
-		return unknown.without(err)
+		nameless := Manager{Kind: SocketUnit, Name: unknown, User: b.user}
+		return nameless.without(err)
 	}
 	for _, p := range all {
 		name := p.text("Id")
