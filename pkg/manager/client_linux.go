@@ -34,6 +34,7 @@ func orItsService(ctx context.Context, container *Manager, l listeners.Listener)
 		if service == nil || !service.Restarts() {
 			continue
 		}
+		service.Listens = container.Listens
 		if unit, ok := service.lever.(unitLever); ok {
 			service.lever = clientLever{unit, container.lever}
 		}
@@ -190,7 +191,7 @@ func (c clientLever) command(grace time.Duration) []string { return c.unit.comma
 func (c clientLever) halt(ctx context.Context, grace time.Duration) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, grace+teardown, ErrSlow)
 	defer cancel()
-	_, err := command.Run(ctx, c.unit.bus.systemctl("stop", "--no-block", "--no-ask-password", "--", c.unit.name)...)
+	_, err := command.Run(ctx, c.unit.bus.systemctl(c.unit.stop("--no-block")...)...)
 	if err != nil {
 		return c.unit.explain(err)
 	}

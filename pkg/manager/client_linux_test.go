@@ -183,7 +183,7 @@ func TestClientHasOneDeadline(t *testing.T) {
 		var until time.Time
 		start := time.Now()
 		const grace = 30 * time.Second
-		got := clientLever{unitLever{name: "web.service"}, slowLever{time.Second, &until, err}}.halt(t.Context(), grace)
+		got := clientLever{unitLever{units: []mortal{{name: "web.service"}}}, slowLever{time.Second, &until, err}}.halt(t.Context(), grace)
 		if took := time.Since(start); took > 1900*time.Millisecond {
 			t.Errorf("it took %v, one after the other", took)
 		}

@@ -186,6 +186,7 @@ func (e engine) manager(c inspection) *Manager {
 		Project: c.Config.Labels["com.docker.compose.project"],
 		folder:  c.Config.Labels["com.docker.compose.project.working_dir"],
 		Restart: c.HostConfig.RestartPolicy.Name,
+		Listens: c.listens(),
 		Stop:    e.argv("stop", name),
 		lever:   containerLever{e, c.ID},
 	}
@@ -317,6 +318,31 @@ func (b binding) addr() (netip.AddrPort, bool) {
 	port, err := strconv.ParseUint(b.HostPort, 10, 16)
 	ip, ierr := netip.ParseAddr(cmp.Or(b.HostIP, "0.0.0.0"))
 	return netip.AddrPortFrom(ip, uint16(port)), err == nil && ierr == nil && port > 0
+}
+
+// maxListens bounds what a record says of a container that publishes thousands
+// of ports.
+const maxListens = 64
+
+// listens are all addresses of the host that c publishes: "TCP 0.0.0.0:8001".
+func (c inspection) listens() (all []string) {
+	for inside, bindings := range c.NetworkSettings.Ports {
+		_, of, _ := strings.Cut(inside, "/")
+		proto := listeners.Proto(strings.ToUpper(of))
+		for _, b := range bindings {
+			if at, ok := b.addr(); ok && (proto == listeners.TCP || proto == listeners.UDP) {
+				all = append(all, fmt.Sprintf("%s %s", proto, at))
+			}
+		}
+	}
+	return bounded(all)
+}
+
+// bounded are those, each once and in order, and no more than a record can take.
+func bounded(listens []string) []string {
+	slices.Sort(listens)
+	listens = slices.Compact(listens)
+	return listens[:min(len(listens), maxListens)]
 }
 
 // parseProxy reads the arguments of a docker-proxy:

@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/killport/killport/internal/command"
@@ -161,7 +162,11 @@ func (m *Manager) ForGood() []string {
 	if len(m.Stop) == 0 {
 		return nil
 	}
-	return slices.Insert(slices.Clone(m.Stop), len(m.Stop)-1, m.StartedBy...)
+	at := slices.Index(m.Stop, m.Name)
+	if at < 0 {
+		return m.Stop
+	}
+	return slices.Insert(slices.Clone(m.Stop), at, m.StartedBy...)
 }
 
 // Spared reports whether it is not Halt's to stop, whoever runs it: root would
@@ -215,6 +220,14 @@ func (m *Manager) String() string {
 		words += " (" + m.Engine + ")"
 	}
 	return words
+}
+
+// All says it with what is stopped along with it: "unit db.service with app.service".
+func (m *Manager) All() string {
+	if len(m.AlsoStops) == 0 {
+		return m.String()
+	}
+	return m.String() + " with " + strings.Join(m.AlsoStops, ", ")
 }
 
 // lever stops what it is the lever of.

@@ -385,14 +385,14 @@ func isOurs(group string) bool {
 // the process, and the PIDs of the service.
 func serviceOf(ctx context.Context, groups cgroups, line []ancestor, belongs func(line []ancestor, mainPID, controlPID int) standing) *Manager {
 	u, inUnit := groups.unit()
-	if !inUnit || !strings.HasSuffix(u.name, ".service") || isOurs(u.group) || len(line) == 0 {
+	if !inUnit || !strings.HasSuffix(u.name, ".service") || !isUnitName(u.name) || isOurs(u.group) || len(line) == 0 {
 		return nil
 	}
 	b, err := busOf(u)
 	if err != nil {
 		return nil
 	}
-	all, err := b.show(ctx, "Id,MainPID,ControlPID,Restart,ControlGroup,LoadState,TriggeredBy,UpheldBy", u.name)
+	all, err := b.show(ctx, unitKeys, u.name)
 	switch {
 	case err != nil:
 		if !startedBySystemd(line) || matches(neverStop, u.name) || matches(hosts, u.name) {
@@ -405,11 +405,7 @@ func serviceOf(ctx context.Context, groups cgroups, line []ancestor, belongs fun
 	case all[0].text("ControlGroup") != u.group:
 		return nil // the unit of another systemd than ours
 	}
-	m := b.service(all[0], belongs(line, all[0].number("MainPID"), all[0].number("ControlPID")))
-	if m != nil {
-		m.StartedBy = b.startedBy(ctx, all[0])
-	}
-	return m
+	return b.service(ctx, all[0], belongs(line, all[0].number("MainPID"), all[0].number("ControlPID")))
 }
 
 // attached reports whether a conmon is that of the container that the main

@@ -33,6 +33,8 @@ func isSystemd(int) bool { return false }
 
 func inFirstNetwork(listeners.Socket) bool { return true }
 
+func isOurs(string) bool { return false }
+
 func unitOf(int) string { return "" }
 
 func socketUnitOf(context.Context, listeners.Listener) *Manager { return nil }

@@ -3,6 +3,7 @@ package manager
 import (
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -278,6 +279,31 @@ func TestNestedMachine(t *testing.T) {
 	}
 }
 
+func TestListens(t *testing.T) {
+	var c inspection
+	c.NetworkSettings.Ports = map[string][]binding{
+		"80/tcp":  {{HostIP: "0.0.0.0", HostPort: "8001"}, {HostIP: "::", HostPort: "8001"}, {HostIP: "", HostPort: "8001"}},
+		"53/udp":  {{HostIP: "::1", HostPort: "53"}},
+		"54/sctp": {{HostIP: "::1", HostPort: "54"}},
+		"81/tcp":  nil,
+		"82/tcp":  {{HostIP: "everywhere", HostPort: "8002"}, {HostIP: "0.0.0.0", HostPort: "0"}, {HostIP: "0.0.0.0", HostPort: "x\n"}},
+	}
+	want := []string{"TCP 0.0.0.0:8001", "TCP [::]:8001", "UDP [::1]:53"}
+	if got := (engine{name: docker}).manager(c).Listens; !slices.Equal(got, want) {
+		t.Errorf("the container listens at %q; want %q", got, want)
+	}
+	for port := range 1000 {
+		c.NetworkSettings.Ports["80/tcp"] = append(c.NetworkSettings.Ports["80/tcp"], binding{HostPort: strconv.Itoa(port)})
+	}
+	if got := c.listens(); len(got) != maxListens {
+		t.Errorf("%d addresses are said; want %d", len(got), maxListens)
+	}
+	p := properties{"Listen": {"[::]:8002 (Stream)", "127.0.0.1:8000 (Stream)", "127.0.0.1:53 (Datagram)", "/run/a b=c (Stream)", "1 (Netlink)", "1.2.3.4:9 (SequentialPacket)"}}
+	if got, want := p.listens(), []string{"TCP 127.0.0.1:8000", "TCP [::]:8002", "UDP 127.0.0.1:53"}; !slices.Equal(got, want) {
+		t.Errorf("the socket unit listens at %q; want %q", got, want)
+	}
+}
+
 func TestProperties(t *testing.T) {
 	all := parseProperties([]byte("Id=a.socket\nListen=127.0.0.1:8000 (Stream)\nListen=[::]:8001 (Datagram)\nListen=/run/a b=c (Stream)\nTriggers=a.service\n\nId=b.socket\nListen=[::]:8002 (Stream)\nMainPID=12\n"))
 	if len(all) != 2 || all[0].text("Id") != "a.socket" || all[1].number("MainPID") != 12 || all[1].text("Triggers") != "" {
@@ -296,9 +322,9 @@ func TestProperties(t *testing.T) {
 		{at(listeners.UDP, "[::]", 8001), []bool{true, false}},
 		{at(listeners.TCP, "[::]", 8002), []bool{false, true}},
 	} {
-		got := []bool{all[0].listens(test.l), all[1].listens(test.l)}
+		got := []bool{all[0].listensAt(test.l), all[1].listensAt(test.l)}
 		if !slices.Equal(got, test.want) {
-			t.Errorf("listens(%+v) = %v; want %v", test.l, got, test.want)
+			t.Errorf("listensAt(%+v) = %v; want %v", test.l, got, test.want)
 		}
 	}
 }
@@ -334,7 +360,7 @@ func TestService(t *testing.T) {
 		{"pm2-ann.service", "on-failure", worker, "plain"},
 		{"docker-compose-shop.service", "always", leader, "stop"},
 	} {
-		m := bus{}.service(properties{"Id": {test.unit}, "Restart": {test.restart}}, test.stands)
+		m := bus{}.service(t.Context(), properties{"Id": {test.unit}, "Restart": {test.restart}, "KillMode": {"control-group"}}, test.stands)
 		got := "plain"
 		switch {
 		case m != nil && m.Halts():
@@ -348,6 +374,99 @@ func TestService(t *testing.T) {
 	}
 }
 
+// Without these the system, its network or its logins are gone, or more than a port.
+func TestNeverStop(t *testing.T) {
+	for _, unit := range []string{
+		"xrdp.service", "xrdp-sesman.service", "tailscaled.service", "wg-quick@wg0.service", "openvpn.service", "openvpn-server@a.service",
+		"sssd.service", "sssd-nss.service", "nslcd.service", "slapd.service", "krb5-kdc.service", "dnsmasq.service", "dnsmasq@lan.service",
+		"named.service", "unbound.service", "rpcbind.service", "iscsid.service", "multipathd.service", "firewalld.service",
+		"qemu-guest-agent.service", "walinuxagent.service", "google-guest-agent.service", "amazon-ssm-agent.service",
+		"snap.amazon-ssm-agent.amazon-ssm-agent.service", "teleport.service", "lxd.service", "snap.lxd.daemon.service", "incus.service",
+		"nomad.service", "slurmd.service", "slurmctld.service", "rke2-server.service", "snap.microk8s.daemon-kubelite.service",
+		"home.mount", "dev-sda2.swap", "user-1000.slice", "session-3.scope", "systemd-logind.service", "ssh.service", "sshd@1.service",
+		"rpcbind.socket", "docker.socket", "dbus.socket",
+	} {
+		if !(properties{"Id": {unit}}).isNeeded() {
+			t.Errorf("%s can be stopped", unit)
+		}
+	}
+	for _, unit := range []string{
+		"web.service", "nginx.service", "postgresql@15-main.service", "docker-shop.service", "redis.socket", "app.target", "rpc-server.service",
+		"xray.service", "lxcfoo", "slow.service", "openapi.service", "virtual.service",
+	} {
+		if (properties{"Id": {unit}}).isNeeded() != (unit == "lxcfoo") {
+			t.Errorf("%s cannot be stopped, or what it is for", unit)
+		}
+	}
+	if p := (properties{"Id": {"mine.socket"}, "Triggers": {"ssh.service"}}); !p.isNeeded() {
+		t.Error("the socket of a login can be stopped")
+	}
+}
+
+func TestIsUnitName(t *testing.T) {
+	for name, want := range map[string]bool{
+		"web.service": true, `my\x2dapp@8101.service`: true, "a:b_c.socket": true, "-.mount": false, "-Hevil.service": false, "": false, "web": false,
+		"web.service --all": false, "web;reboot.service": false, "web.service\n": false, "\x1b[2J.service": false, "*.service": false, "unknown": false,
+	} {
+		if got := isUnitName(name); got != want {
+			t.Errorf("isUnitName(%q) = %v; want %v", name, got, want)
+		}
+	}
+	if m := (bus{}).service(t.Context(), properties{"Id": {"--help"}, "Restart": {"always"}}, leader); m != nil {
+		t.Errorf("service() = %+v of a flag", m)
+	}
+}
+
+// Whom systemd itself spares when it stops a unit, killport spares too.
+func TestWhom(t *testing.T) {
+	for _, test := range []struct {
+		mode, kill, want string
+		keeps            bool
+	}{
+		{"control-group", "yes", "all", false},
+		{"mixed", "yes", "all", false},
+		{"process", "yes", "main control", true},
+		{"of the future", "yes", "main control", true},
+		{"none", "yes", "", true},
+		{"control-group", "no", "", false},
+		{"mixed", "no", "", true},
+		{"process", "no", "", true},
+		{"", "", "", true},
+	} {
+		p := properties{"Id": {"web.service"}, "Restart": {"always"}, "KillMode": {test.mode}, "SendSIGKILL": {test.kill}}
+		if got := strings.Join(p.whom(), " "); got != test.want {
+			t.Errorf("of KillMode=%s SendSIGKILL=%s %q are killed; want %q", test.mode, test.kill, got, test.want)
+		}
+		// What is kept is not stopped by its service, and is a plain process.
+		if m := (bus{}).service(t.Context(), p, worker); (m == nil) != test.keeps {
+			t.Errorf("service(KillMode=%s SendSIGKILL=%s) = %+v of a worker", test.mode, test.kill, m)
+		}
+	}
+}
+
+// By some settings much more ends with a unit than the unit.
+func TestEnd(t *testing.T) {
+	for _, test := range []struct{ setting, value, want string }{
+		{"SuccessAction", "none", ""},
+		{"SuccessAction", "exit", "SuccessAction=exit"},
+		{"FailureAction", "reboot-force", "FailureAction=reboot-force"},
+		{"OnFailure", "mail@web.service", ""},
+		{"OnFailure", "mail@web.service emergency.target", "OnFailure=emergency.target"},
+		{"OnSuccess", "poweroff.target", "OnSuccess=poweroff.target"},
+		{"OnFailureJobMode", "isolate", ""},
+	} {
+		p := properties{"Id": {"web.service"}, "Restart": {"always"}, test.setting: {test.value}}
+		m := bus{}.service(t.Context(), p, leader)
+		if got := p.end(); got != test.want || m.Halts() != (test.want == "") || m.Spared() != (test.want != "") || (m.Stop == nil) != (test.want != "") {
+			t.Errorf("%s=%s: end() = %q; want %q; service() = %+v", test.setting, test.value, got, test.want, m)
+		}
+	}
+	p := properties{"Id": {"web.service"}, "OnFailure": {"rig.target"}, "OnFailureJobMode": {"isolate"}}
+	if p.end() == "" {
+		t.Error("what isolates stops nothing else")
+	}
+}
+
 func TestForGood(t *testing.T) {
 	stop := []string{"systemctl", "stop", "web.service"}
 	for _, test := range []struct {
@@ -356,6 +475,7 @@ func TestForGood(t *testing.T) {
 	}{
 		{Manager{Stop: stop}, "systemctl stop web.service"},
 		{Manager{Name: "web.service", Stop: stop, StartedBy: []string{"web.timer", "all.target"}}, "systemctl stop web.timer all.target web.service"},
+		{Manager{Name: "web.service", Stop: append(stop, "app.service"), StartedBy: []string{"web.timer"}}, "systemctl stop web.timer web.service app.service"},
 		{Manager{StartedBy: []string{"web.timer"}}, ""},
 	} {
 		if got := strings.Join(test.m.ForGood(), " "); got != test.want {
