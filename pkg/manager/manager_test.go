@@ -298,14 +298,14 @@ func TestListens(t *testing.T) {
 	if got := c.listens(); len(got) != maxListens {
 		t.Errorf("%d addresses are said; want %d", len(got), maxListens)
 	}
-	p := properties{"Listen": {"[::]:8002 (Stream)", "127.0.0.1:8000 (Stream)", "127.0.0.1:53 (Datagram)", "/run/a b=c (Stream)", "1 (Netlink)", "1.2.3.4:9 (SequentialPacket)"}}
-	if got, want := p.listens(), []string{"TCP 127.0.0.1:8000", "TCP [::]:8002", "UDP 127.0.0.1:53"}; !slices.Equal(got, want) {
+	p := properties{"Listen": {"[fe80::1]:8003%d0 (Stream)", "[::]:8002 (Stream)", "127.0.0.1:8000 (Stream)", "127.0.0.1:53 (Datagram)", "/run/a b=c (Stream)", "1 (Netlink)", "1.2.3.4:9 (SequentialPacket)"}}
+	if got, want := p.listens(), []string{"TCP 127.0.0.1:8000", "TCP [::]:8002", "TCP [fe80::1%d0]:8003", "UDP 127.0.0.1:53"}; !slices.Equal(got, want) {
 		t.Errorf("the socket unit listens at %q; want %q", got, want)
 	}
 }
 
 func TestProperties(t *testing.T) {
-	all := parseProperties([]byte("Id=a.socket\nListen=127.0.0.1:8000 (Stream)\nListen=[::]:8001 (Datagram)\nListen=/run/a b=c (Stream)\nTriggers=a.service\n\nId=b.socket\nListen=[::]:8002 (Stream)\nMainPID=12\n"))
+	all := parseProperties([]byte("Id=a.socket\nListen=127.0.0.1:8000 (Stream)\nListen=[::]:8001 (Datagram)\nListen=/run/a b=c (Stream)\nTriggers=a.service\n\nId=b.socket\nListen=[::]:8002 (Stream)\nListen=[fe80::1]:8003%d0 (Stream)\nMainPID=12\n"))
 	if len(all) != 2 || all[0].text("Id") != "a.socket" || all[1].number("MainPID") != 12 || all[1].text("Triggers") != "" {
 		t.Fatalf("parseProperties() = %v", all)
 	}
@@ -321,6 +321,9 @@ func TestProperties(t *testing.T) {
 		{at(listeners.UDP, "127.0.0.1", 8000), []bool{false, false}},
 		{at(listeners.UDP, "[::]", 8001), []bool{true, false}},
 		{at(listeners.TCP, "[::]", 8002), []bool{false, true}},
+		{at(listeners.TCP, "[fe80::1%d0]", 8003), []bool{false, true}},
+		{at(listeners.TCP, "[fe80::1%d1]", 8003), []bool{false, false}},
+		{at(listeners.TCP, "[fe80::1]", 8003), []bool{false, false}},
 	} {
 		got := []bool{all[0].listensAt(test.l), all[1].listensAt(test.l)}
 		if !slices.Equal(got, test.want) {

@@ -67,12 +67,14 @@ var unitName = regexp.MustCompile(`^[A-Za-z0-9:_.\\@][A-Za-z0-9:_.\\@-]*\.[a-z]+
 var kinds = map[string]listeners.Proto{"(Stream)": listeners.TCP, "(Datagram)": listeners.UDP}
 
 // at are the addresses at which a socket unit listens, by protocol. Its property is
-// "127.0.0.1:8000 (Stream)", "[::]:8000 (Datagram)" or a path.
+// "127.0.0.1:8000 (Stream)", "[::]:8000 (Datagram)", "[fe80::1]:8000%eth0 (Stream)"
+// (sockaddr_pretty, src/basic/socket-util.c) or a path.
 func (p properties) at(proto listeners.Proto) (all []netip.AddrPort) {
 	for _, listen := range p["Listen"] {
 		addr, kind, _ := strings.Cut(listen, " ")
+		addr, zone, _ := strings.Cut(addr, "%")
 		if at, err := netip.ParseAddrPort(addr); err == nil && kinds[kind] == proto {
-			all = append(all, at)
+			all = append(all, netip.AddrPortFrom(at.Addr().WithZone(zone), at.Port()))
 		}
 	}
 	return all
@@ -82,7 +84,7 @@ func (p properties) at(proto listeners.Proto) (all []netip.AddrPort) {
 func (p properties) listensAt(l listeners.Listener) bool {
 	at, err := netip.ParseAddr(strings.Trim(l.LocalAddr, "[]"))
 	return err == nil && slices.ContainsFunc(p.at(l.Proto), func(want netip.AddrPort) bool {
-		return want.Port() == l.LocalPort && want.Addr().WithZone("") == at.WithZone("")
+		return want.Port() == l.LocalPort && want.Addr() == at
 	})
 }
 
