@@ -54,6 +54,7 @@ func (f *free) Run(s *cli.Session) error {
 	if len(f.Ports.Ports) == 0 { // an empty variable, or an empty list of xargs, looks the same
 		s.Notice("no port given: taking %s", standard)
 	}
+	opts.Asked = queries
 	s.Finish()
 	end := jsonl.Chain(pidcheck.Stage(), pkill2.Stage(opts))
 	ended := end(s.Context, listeners.Source(queries...)(s.Context))
@@ -61,6 +62,6 @@ func (f *free) Run(s *cli.Session) error {
 		s.Emit(ended, f.Format, text.Ended, f.Reached)
 		return nil
 	}
-	s.Emit(classify.Stage(queries...)(s.Context, ended), f.Format, text.Status, classify.Reached)
+	s.Emit(classify.After(opts, queries...)(s.Context, ended), f.Format, text.Status, classify.Reached)
 	return nil
 }

@@ -159,6 +159,14 @@ func (p Ports) Queries(standard ...string) ([]listeners.Query, error) {
 	return listeners.ParsePorts(p.Proto(), all, words...)
 }
 
+// Words are the arguments that ask for the same again.
+func (p Ports) Words() []string {
+	if p.UDP {
+		return append([]string{"--udp"}, p.Ports...)
+	}
+	return p.Ports
+}
+
 // Proto is the protocol that is asked for.
 func (p Ports) Proto() listeners.Proto {
 	if p.UDP {
@@ -191,6 +199,9 @@ func lastWords(ctx context.Context) context.Context {
 	return late
 }
 
+// Shows reports whether records are put out as text, to a person.
+func (s *Session) Shows(f Format) bool { return isTerminal(s.stdout) && !f.JSON }
+
 // Finish makes the command finish what it was asked for when nobody reads its
 // output any more; a command that only reads dies of SIGPIPE as usual.
 func (s *Session) Finish() { signal.Ignore(syscall.SIGPIPE) }
@@ -206,7 +217,7 @@ func (s *Session) Emit(seq jsonl.Seq, f Format, text func(jsonl.Record) string, 
 		return r, nil
 	})(s.Context, seq)
 	write, stdout := jsonl.Write, lines(s.stdout)
-	if isTerminal(s.stdout) && !f.JSON {
+	if s.Shows(f) {
 		write = func(w io.Writer, seq jsonl.Seq, report func(error)) error {
 			return writeText(w, seq, text, report)
 		}

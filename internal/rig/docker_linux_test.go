@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/killport/killport/internal/schematest"
 	"github.com/killport/killport/pkg/portdiag"
 )
 
@@ -393,4 +394,26 @@ func TestDockerOfSystemd(t *testing.T) {
 			t.Errorf("stopped %q", res.port.Stopped)
 		}
 	})
+}
+
+// TestInsideAContainer: killport in a container sees neither the ports nor the
+// processes of the host, and says so.
+func TestInsideAContainer(t *testing.T) {
+	r := bootDocker(t)
+	r.zoo("serve", "127.0.0.1:18090")
+	r.eventually("it listens", func() bool { return r.listens(18090) })
+	res := r.run("docker", "run", "--rm", "--volume=/run/rig:/rig:ro", "zoo", "/rig/killport", "--json", "18090")
+	schematest.Validate(t, "classify", []byte(res))
+	if !strings.Contains(res, `"status":"free"`) || !strings.Contains(res, `"isolated":["pid","net"]`) {
+		t.Errorf("killport in a container: %s; want it free in there, and isolated", res)
+	}
+	// With the network of the host, what it has there is hidden.
+	cmd := r.command("docker", "run", "--rm", "--network=host", "--volume=/run/rig:/rig:ro", "zoo", "/rig/killport", "--json", "--override", "--close-ghosts", "18090")
+	out, err := cmd.Output()
+	if err == nil || !strings.Contains(string(out), `"reason":"hidden"`) || strings.Contains(string(out), `"hint":"--`) || !strings.Contains(string(out), "outside of this PID namespace") {
+		t.Errorf("killport in a container with the host's network: %v, %s; want it hidden, and a hint at the outside", err, out)
+	}
+	if !r.listens(18090) {
+		t.Error("the server outside has lost its socket")
+	}
 }

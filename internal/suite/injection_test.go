@@ -513,6 +513,27 @@ func TestWithoutSockDiag(t *testing.T) {
 	}
 }
 
+// TestWithoutBoundSockets: kernels before 6.8, and /proc/net, do not show sockets
+// that are bound and do not listen. The port is not called free for that, nobody is
+// ended, and what could not be seen is said.
+func TestWithoutBoundSockets(t *testing.T) {
+	require(t, "private", "strace")
+	t.Parallel()
+	s := newScene(t, "bound")
+	without := []string{"-e", "inject=sendto:error=EPERM"}
+	const unseen = "sockets that are bound and do not listen: to see them takes sock_diag, and Linux 6.8 or later"
+	report := gjson.Parse(s.strace(t, without, "", "portdiag", s.port()).stdout)
+	if report.Get("verdict").Str != "blocked" || !slices.ContainsFunc(report.Get("unseen").Array(), func(r gjson.Result) bool { return r.Str == unseen }) {
+		t.Errorf("portdiag: want it blocked, and %q: %s", unseen, report)
+	}
+	res := s.strace(t, without, "", "killport", s.port())
+	line := gjson.Parse(res.stdout)
+	if res.code != 1 || line.Get("status").Str != "stuck" || line.Get("reason").Str != "in_use" || !strings.Contains(line.Get("detail").Str, unseen) {
+		t.Errorf("killport: exit code %d, want 1, stuck, in use, and why: %s", res.code, line)
+	}
+	s.lives(t, s.PID)
+}
+
 // TestWeakBirth shows what the weak birth is worth: two processes with one
 // PID, born within one clock tick, have the same. The strong one, which pidfs
 // gives, they do not share.

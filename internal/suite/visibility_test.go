@@ -190,20 +190,34 @@ func TestForeignProc(t *testing.T) {
 	holder.lives(t, holder.PID)
 }
 
-// TestOuterHolder: what a PID namespace around ours has in our network is a
-// ghost, of which nothing is known but that it is there.
+// TestOuterHolder: what a PID namespace around ours has in our network is hidden.
+// It is never closed, whatever is asked for, and no hint leads there.
 func TestOuterHolder(t *testing.T) {
 	require(t, "private")
 	t.Parallel()
 	holder := zoo(t, t.TempDir(), "serve")
 	inside := sight{through: []string{"unshare", "--fork", "--kill-child", "--pid", "--mount-proc"}}
-	if _, line := inside.run(t, "listeners", holder.port()); line.Get("pid").Raw != "0" || line.Get("owner").Str != "none" {
-		t.Errorf("listeners: want a ghost: %s", line)
+	if _, line := inside.run(t, "listeners", holder.port()); line.Get("pid").Raw != "0" || line.Get("owner").Str != "hidden" || line.Get("hidden_by").Str != "namespace" {
+		t.Errorf("listeners: want it hidden: %s", line)
 	}
-	res, line := inside.run(t, "killport", "--override", holder.port())
-	if res.code != 1 || line.Get("status").Str != "ghost" || line.Get("ghost").Raw != "[0]" || line.Get("killed").Raw != "[]" ||
-		line.Get("diagnostics.findings.0.cause").Str != "ghost" {
-		t.Errorf("killport: exit code %d, want 1, and a ghost: %s", res.code, line)
+	for _, flags := range []string{"", "--override", "--close-ghosts", "--close-ghosts --override"} {
+		res, line := inside.run(t, append([]string{"killport", holder.port()}, strings.Fields(flags)...)...)
+		if res.code != 1 || line.Get("status").Str != "partial" || line.Get("failed").Raw != "[0]" || line.Get("killed").Raw != "[]" ||
+			line.Get("hint").Str != "a process outside of this PID namespace may have it: look from there" {
+			t.Errorf("killport %s: exit code %d, want 1, and it hidden: %s", flags, res.code, line)
+		}
+	}
+	if _, line := inside.run(t, "portdiag", holder.port()); line.Get("verdict").Str != "hidden" || line.Get("findings.0.remedy").Exists() {
+		t.Errorf("portdiag: want it hidden, and no remedy: %s", line)
+	}
+	if len(listening(t, holder.Port)) != 1 {
+		t.Error("its socket is closed")
+	}
+	forged := strings.Replace(list(t, holder.Port), fmt.Sprintf(`"pid":%d`, holder.PID), `"pid":0,"owner":"none"`, 1)
+	closing := append(inside.through, "pkill2", "--close-ghosts", "--override")
+	res := run(t, tool(t.Context(), forged, closing...))
+	if res.code != 1 || gjson.Get(res.stdout, "pkill2.reason").Str != "namespace" || len(listening(t, holder.Port)) != 1 {
+		t.Errorf("pkill2 of a record that says that nobody has it: exit code %d, want 1, and it open: %s%s", res.code, res.stdout, res.stderr)
 	}
 	// A record of the outside names a PID that is nobody's, or another's, here.
 	res = run(t, tool(t.Context(), list(t, holder.Port), slices.Concat(inside.through, []string{"pkill2", "--override"})...))

@@ -5,6 +5,7 @@ package text
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode"
@@ -24,7 +25,11 @@ import (
 // Listener says a record of listeners: protocol, address, holder, user.
 func Listener(r jsonl.Record) string {
 	l := read[line](r)
-	return l.where() + l.who() + "\n"
+	s := l.where() + l.who()
+	if l.State != "" {
+		s += " " + Safe(string(l.State)) + ", and does not listen"
+	}
+	return s + "\n"
 }
 
 // Checked says a record of pidcheck.
@@ -75,8 +80,11 @@ func Ended(r jsonl.Record) string {
 			s.WriteString(": " + Safe(why))
 		}
 	}
-	for _, taker := range done.TakenBy {
-		s.WriteString(", taken by " + Safe(taker.String()))
+	if n := len(done.TakenBy); n > 0 {
+		s.WriteString(", its port is taken by " + Safe(done.TakenBy[0].String()))
+		if n > 1 {
+			fmt.Fprintf(&s, " and %d more", n-1)
+		}
 	}
 	s.WriteString(also(", also listens on ", done.AlsoListens))
 	return s.String() + "\n" + hinted(done.Hint)
@@ -120,25 +128,45 @@ func Status(r jsonl.Record) string {
 	if len(res.RemainingPIDs) > 0 {
 		s.WriteString(", still held by " + joined(res.RemainingPIDs, nobody))
 	}
-	if res.Reason != "" {
-		s.WriteString(" (" + Safe(strings.ReplaceAll(res.Reason, "_", " ")))
-		if res.Detail != "" {
-			s.WriteString(": " + Safe(res.Detail))
-		}
-		s.WriteString(")")
-	}
-	s.WriteString("\n" + hinted(res.Hint))
+	s.WriteString(why(res) + "\n" + hinted(res.Hint))
 	if res.Diagnostics != nil {
 		s.WriteString(findings(res.Diagnostics.Findings))
 	}
-	return s.String()
+	return s.String() + indented("", Isolation(res.Isolated))
+}
+
+// Isolation says what cannot be seen from inside of namespaces of our own; "" if
+// there are none.
+func Isolation(names []string) string {
+	switch {
+	case slices.Contains(names, "pid") && slices.Contains(names, "net"):
+		return "this is a sandbox: the ports and processes outside of it cannot be seen"
+	case slices.Contains(names, "net"):
+		return "this is a sandbox: the ports outside of it cannot be seen"
+	case slices.Contains(names, "pid"):
+		return "this is a sandbox: the processes outside of it cannot be seen"
+	}
+	return ""
+}
+
+// why says why a port was not freed.
+func why(res classify.Result) string {
+	switch {
+	case res.Reason == "":
+		return ""
+	case res.Reason == "not_asked":
+		return ", which was not asked about: " + Safe(res.Detail)
+	case res.Detail != "":
+		return " (" + Safe(res.Reason) + ": " + Safe(res.Detail) + ")"
+	}
+	return " (" + Safe(res.Reason) + ")"
 }
 
 // Report says a record of portdiag.
 func Report(r jsonl.Record) string {
 	report := read[portdiag.Report](r)
 	var s strings.Builder
-	fmt.Fprintf(&s, "%s %s", port(report.Port, report.Proto, ""), Safe(string(report.Verdict)))
+	fmt.Fprintf(&s, "%s %s", port(report.Port, report.Proto, report.Addr), Safe(string(report.Verdict)))
 	if report.Verdict == portdiag.Blocked {
 		s.WriteString(": bind says " + Safe(report.BindError))
 	}
@@ -149,7 +177,7 @@ func Report(r jsonl.Record) string {
 	for _, unseen := range report.Unseen {
 		s.WriteString(indented("could not look: ", unseen))
 	}
-	return s.String()
+	return s.String() + indented("", Isolation(report.Isolated))
 }
 
 // chain says why a port is held, from the socket to what started it.
@@ -181,7 +209,11 @@ type line struct {
 
 // where and who are columns.
 func (l line) where() string {
-	return fmt.Sprintf("%-3s  %-21s  ", Safe(string(l.Proto)), Safe(l.Addr()))
+	at := l.Addr()
+	if l.Device != "" {
+		at += " on " + l.Device
+	}
+	return fmt.Sprintf("%-3s  %-21s  ", Safe(string(l.Proto)), Safe(at))
 }
 
 func (l line) who() string {

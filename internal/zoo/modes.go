@@ -35,8 +35,8 @@ func modes() []mode {
 		{"orphan", "", "a child inherits the socket, its parent prints the line and exits 0", orphan},
 		{"heirs", "stay", "one child inherits the socket, another (peer_pid) a connection that it accepted, their parent exits", heirs},
 		{"respawn", "warmup drains for", "a supervisor, which holds nothing, starts its server again on the same port when it dies", respawn},
-		{"client", "local-port", "has an outgoing connection to ADDR, or to a peer of its own", client},
-		{"timewait", "stay", "leaves the port in TIME_WAIT and exits 0", timeWait},
+		{"client", "local-port udp", "has an outgoing connection to ADDR, or to a peer of its own", client},
+		{"timewait", "stay exclusive", "leaves the port in TIME_WAIT and exits 0", timeWait},
 		{"bound", "", "has bound the port without SO_REUSEADDR, and does not listen", bound},
 		{"connected", "", "has no listener any more, but a connection that it accepted without SO_REUSEADDR", connected},
 		{"two", "parent-holds", "one port on 127.0.0.1 and on 127.0.0.2, by two processes", two},
@@ -112,6 +112,7 @@ type call struct {
 	leash, mptcp, http, v6only, samePort, reusePort               bool
 	parentHolds, stubborn, orphans, stay, cycle, outlive, accepts bool
 	exitStop, thread, keep, drains, stopping, child, unreaped     bool
+	exclusive, udp                                                bool
 }
 
 // A list is a flag that may be given several times.
@@ -142,6 +143,8 @@ func (c *call) flagSet() *flag.FlagSet {
 	f.BoolVar(&c.orphans, "orphan-on-kill", true, "workers outlive a master that is killed")
 	f.IntVar(&c.localPort, "local-port", 0, "connect from this `port`")
 	f.BoolVar(&c.stay, "stay", false, "do not exit")
+	f.BoolVar(&c.exclusive, "exclusive", false, "do not set SO_REUSEADDR")
+	f.BoolVar(&c.udp, "udp", false, "connect a UDP socket to ADDR")
 	f.BoolVar(&c.cycle, "cycle", false, "put the unix sockets in flight as well: the kernel's garbage collector ends the listener")
 	f.BoolVar(&c.outlive, "outlive", false, "likewise, and leave it to whoever next closes a unix socket to start the collector")
 	f.BoolVar(&c.drains, "drains", false, "do on SIGTERM as in the mode drain")

@@ -22,6 +22,8 @@ func blockTerm(c *call) error { return ignoreTerm(c) }
 
 func sharePort(string, string, syscall.RawConn) error { return unsupported(nil) }
 
+func exclusive(string, string, syscall.RawConn) error { return unsupported(nil) }
+
 func isMPTCP(net.Listener) bool { return false }
 
 // killAfter is not needed where no mode stops itself.

@@ -9,12 +9,14 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/killport/killport/internal/shell"
 	"github.com/killport/killport/pkg/jsonl"
 	"github.com/killport/killport/pkg/listeners"
 	"github.com/killport/killport/pkg/manager"
 	"github.com/killport/killport/pkg/pidcheck"
 	"github.com/killport/killport/pkg/pkill2"
 	"github.com/killport/killport/pkg/portdiag"
+	"github.com/killport/killport/pkg/process"
 )
 
 // Status is the verdict on a port.
@@ -22,28 +24,28 @@ type Status string
 
 // The statuses. The goal is reached with the first two.
 const (
-	Free    Status = "free"    // nobody listened, and nobody does
-	Cleaned Status = "cleaned" // somebody listened, and nobody does
+	Free    Status = "free"    // nobody had it, and nobody does
+	Cleaned Status = "cleaned" // somebody had it, and nobody does
 	Partial Status = "partial" // a holder could not be ended
-	Ghost   Status = "ghost"   // what still listens has no process that could be ended
-	Stuck   Status = "stuck"   // it is listened on, though everything was done
+	Ghost   Status = "ghost"   // what still has it is a socket without a process that could be ended
+	Stuck   Status = "stuck"   // it is taken, though everything was done
 )
 
 // Freed reports whether the port can be had.
 func (s Status) Freed() bool { return s == Free || s == Cleaned }
 
-// Judge is the table of statuses: whether the port was listened on before,
-// whether a holder could not be ended, whether one does not exist, and whether
-// the port is listened on now. It is total.
-func Judge(listed, failed, ghost, listening bool) Status {
+// Judge is the table of statuses: whether somebody had the port before, whether a
+// holder could not be ended, whether one does not exist, and whether the port is
+// taken now. It is total.
+func Judge(listed, failed, ghost, taken bool) Status {
 	switch {
-	case !listed && !listening:
+	case !listed && !taken:
 		return Free
 	case !listed:
-		return Stuck // taken while we looked
-	case !listening && !failed:
+		return Stuck // taken while we looked, or by what is no holder
+	case !taken && !failed:
 		return Cleaned
-	case !listening:
+	case !taken:
 		return Partial
 	case failed && !ghost:
 		return Partial
@@ -58,14 +60,14 @@ func Judge(listed, failed, ghost, listening bool) Status {
 // for a holder that nobody could name.
 type Result struct {
 	Port           uint16           `json:"port"`
-	Addr           string           `json:"addr,omitempty"`  // that was asked about, IPv6 in brackets
 	Proto          listeners.Proto  `json:"proto,omitempty"` // only if it is not TCP
+	Addr           string           `json:"addr,omitempty"`  // that was asked about, IPv6 in brackets
 	Status         Status           `json:"status"`
 	Killed         []int            `json:"killed"`          // that ended
 	Failed         []int            `json:"failed"`          // that we could not or would not end
 	Ghost          []int            `json:"ghost"`           // that the kernel names, and that do not exist
 	StillListening bool             `json:"still_listening"` // now
-	RemainingPIDs  []int            `json:"remaining_pids"`  // who listens now
+	RemainingPIDs  []int            `json:"remaining_pids"`  // who has it now
 	Released       []int            `json:"released,omitempty"`
 	Forced         []int            `json:"forced,omitempty"`  // of those that ended: by SIGKILL
 	Stopped        []string         `json:"stopped,omitempty"` // what managed holders, and was stopped, in words
@@ -75,6 +77,7 @@ type Result struct {
 	Hint           string           `json:"hint,omitempty"`   // what helps
 	TookMS         int64            `json:"took_ms,omitempty"`
 	AlsoListens    []string         `json:"also_listens,omitempty"` // what else went with those that ended: "TCP 127.0.0.1:8443"
+	Isolated       []string         `json:"isolated,omitempty"`     // namespaces that are not the host's: pid, net
 	Diagnostics    *portdiag.Report `json:"diagnostics,omitempty"`  // of a port that is ghost or stuck
 }
 
@@ -98,38 +101,60 @@ type Supervisor struct {
 // and for each that was asked for and that none of them named. Of more records than
 // fit ([jsonl.MaxKept]) there is no result.
 func Stage(queries ...listeners.Query) jsonl.Stage {
+	return After(pkill2.Options{Grace: pkill2.DefaultGrace}, queries...)
+}
+
+// After is Stage, where it is known how holders were ended: its hints say it
+// again.
+func After(opts pkill2.Options, queries ...listeners.Query) jsonl.Stage {
 	return func(ctx context.Context, seq jsonl.Seq) jsonl.Seq {
 		return func(yield func(jsonl.Record, error) bool) {
-			ports := cases{byPort: map[uint16][]*portCase{}}
+			ports := cases{byPort: map[uint16][]*portCase{}, flags: opts.Flags()}
 			for _, q := range queries {
 				ports.open(q).asked = true
 			}
 			if !ports.readAll(seq, yield) {
 				return
 			}
-			now, err := ports.lastLook(ctx)
-			if err != nil {
-				yield(jsonl.Record{}, err)
-				return
-			}
-			for _, c := range ports.inOrder {
-				if !yield(c.record(ctx, now[c.query.Port])) {
-					return
-				}
-			}
+			ports.judge(ctx, yield)
 		}
 	}
+}
+
+// judge gives the result of each.
+func (c *cases) judge(ctx context.Context, yield func(jsonl.Record, error) bool) {
+	now, err := c.lastLook(ctx)
+	if err != nil {
+		yield(jsonl.Record{}, err)
+		return
+	}
+	survey, ctx := portdiag.NewSurvey(c.flags, c.queries()...), manager.Remember(ctx)
+	for _, p := range c.inOrder {
+		if !yield(p.record(ctx, survey, now[p.query.Port])) {
+			return
+		}
+	}
+}
+
+func (c *cases) queries() []listeners.Query {
+	var all []listeners.Query
+	for _, p := range c.inOrder {
+		all = append(all, p.query)
+	}
+	return all
 }
 
 // cases are the ports that are to be judged.
 type cases struct {
 	inOrder []*portCase // in which they came up
 	byPort  map[uint16][]*portCase
+	flags   []string // of killport, for what is done again
 }
 
 // portCase is one port, with all that was said of it.
 type portCase struct {
 	query   listeners.Query
+	flags   []string
 	asked   bool // for it; else it is here by its records
 	holders []holder
 }
@@ -156,7 +181,7 @@ func (c *cases) open(q listeners.Query) *portCase {
 			return known
 		}
 	}
-	opened := &portCase{query: q}
+	opened := &portCase{query: q, flags: c.flags}
 	c.inOrder = append(c.inOrder, opened)
 	c.byPort[q.Port] = append(c.byPort[q.Port], opened)
 	return opened
@@ -232,11 +257,7 @@ func (c *cases) lastLook(ctx context.Context) (map[uint16][]listeners.Listener, 
 	if len(c.inOrder) == 0 {
 		return nil, nil
 	}
-	var queries []listeners.Query
-	for _, known := range c.inOrder {
-		queries = append(queries, known.query)
-	}
-	found, err := listeners.List(context.WithoutCancel(ctx), queries...) // an interrupted run has a verdict too
+	found, err := listeners.List(context.WithoutCancel(ctx), c.queries()...) // an interrupted run has a verdict too
 	now := map[uint16][]listeners.Listener{}
 	for _, l := range found {
 		now[l.LocalPort] = append(now[l.LocalPort], l)
@@ -348,55 +369,109 @@ func (h *holder) parseTakers(done jsonl.Record) error {
 	return nil
 }
 
-// record is the verdict on a port, of all that listen on it now.
-func (c *portCase) record(ctx context.Context, all []listeners.Listener) (jsonl.Record, error) {
-	c.narrow(all)
-	var now []listeners.Listener
-	for _, l := range all {
+// sight is how it stands with a port at last.
+type sight struct {
+	now       []listeners.Listener // that have it
+	bindError string               // what bind says, if nobody listens
+	report    *portdiag.Report     // once it was needed
+}
+
+// isTaken: what is merely bound is in the way of a server only if bind says so;
+// two that set SO_REUSEADDR can be bound at once.
+func (s sight) isTaken() bool { return slices.ContainsFunc(s.now, listens) || s.binds("EADDRINUSE") }
+
+func listens(l listeners.Listener) bool { return l.State == "" }
+
+// binds reports whether bind says so, in the words of Windows too.
+func (s sight) binds(says string) bool { return strings.TrimPrefix(s.bindError, "WSA") == says }
+
+// see makes one bind if nobody listens. What that runs into may listen by now,
+// or be over: then it is looked at again.
+func (c *portCase) see(ctx context.Context, survey *portdiag.Survey, listed []listeners.Listener) (s sight, err error) {
+	for _, l := range listed {
 		if c.query.Asks(l) {
-			now = append(now, l)
+			s.now = append(s.now, l)
 		}
 	}
-	res := c.judge(now)
-	c.supervised(ctx, &res, now)
-	if res.Status == Free {
-		res.Hint = c.blocked()
+	if s.isTaken() {
+		return s, nil
 	}
+	if _, s.bindError = portdiag.Bindable(c.query); !s.isTaken() {
+		return s, nil
+	}
+	if len(s.now) > 0 {
+		return s, nil
+	}
+	if s.now, err = listeners.List(ctx, c.query); err != nil {
+		return s, err
+	}
+	if err = s.diagnose(ctx, survey, c.query); err == nil {
+		s.bindError = s.report.BindError
+	}
+	return s, err
+}
+
+func (s *sight) diagnose(ctx context.Context, survey *portdiag.Survey, q listeners.Query) error {
+	if s.report != nil {
+		return nil
+	}
+	report, err := survey.Explain(ctx, q, s.now)
+	s.report = &report
+	return err
+}
+
+// record is the verdict on a port, of which these are listed now. An interrupted
+// run has one too.
+func (c *portCase) record(ctx context.Context, survey *portdiag.Survey, listed []listeners.Listener) (jsonl.Record, error) {
+	c.narrow(listed)
+	looking := context.WithoutCancel(ctx)
+	s, err := c.see(looking, survey, listed)
+	if err != nil {
+		return jsonl.Record{}, err
+	}
+	res := c.judge(s)
+	c.supervised(ctx, &res, s.now)
 	if ctx.Err() != nil && !res.Status.Freed() && len(c.holders) == 0 {
 		res.Reason, res.Detail, res.Hint = "interrupted", "", "" // before anybody could be named
 	}
 	if res.Status == Ghost || res.Status == Stuck {
-		report, err := portdiag.Diagnose(context.WithoutCancel(ctx), c.query)
-		if err != nil {
+		if err := s.diagnose(looking, survey, c.query); err != nil {
 			return jsonl.Record{}, err
 		}
-		res.Diagnostics = &report
+		res.Diagnostics = s.report
+		c.inUse(&res)
 	}
 	return jsonl.New(res)
 }
 
-// judge decides, by those that listen on the port now.
-func (c *portCase) judge(now []listeners.Listener) Result {
+// judge decides, by how it stands with the port.
+func (c *portCase) judge(s sight) Result {
 	res := Result{
-		Port: c.query.Port, Addr: c.query.Where(), StillListening: len(now) > 0,
-		Killed: []int{}, Failed: []int{}, Ghost: []int{}, RemainingPIDs: []int{},
+		Port: c.query.Port, Addr: c.query.Where(), Isolated: process.Isolated(),
+		StillListening: slices.ContainsFunc(s.now, listens),
+		Killed:         []int{}, Failed: []int{}, Ghost: []int{}, RemainingPIDs: []int{},
 	}
 	if c.query.Proto != listeners.TCP {
 		res.Proto = c.query.Proto
 	}
 	for _, h := range c.holders {
-		c.count(&res, h, now)
+		c.count(&res, h, s)
 	}
-	for _, l := range now {
-		insert(&res.RemainingPIDs, l.PID)
+	for _, l := range s.now {
+		if s.isTaken() {
+			insert(&res.RemainingPIDs, l.PID)
+		}
 	}
-	res.Status = Judge(len(c.holders) > 0, len(res.Failed) > 0, len(res.Ghost) > 0, res.StillListening)
-	c.explain(&res, now)
+	res.Status = Judge(len(c.holders) > 0, len(res.Failed) > 0, len(res.Ghost) > 0, s.isTaken())
+	c.explain(&res, s.now)
+	if res.Status == Free && s.binds("EACCES") {
+		res.Hint = "nobody listens, and yet it cannot be had: " + c.command("portdiag")
+	}
 	return res
 }
 
 // count puts a holder where it belongs.
-func (c *portCase) count(res *Result, h holder, now []listeners.Listener) {
+func (c *portCase) count(res *Result, h holder, s sight) {
 	switch o := h.outcome; {
 	case o == pkill2.Killed:
 		insert(&res.Forced, h.PID)
@@ -410,8 +485,8 @@ func (c *portCase) count(res *Result, h holder, now []listeners.Listener) {
 		insert(&res.Released, h.PID)
 	case o.Failed():
 		insert(&res.Failed, h.PID)
-	case o.Ghostly() && (len(now) == 0 || isGhost(now, h.Socket)):
-		insert(&res.Ghost, h.PID) // else the kernel names somebody else by now
+	case o.Ghostly() && (!s.isTaken() || isGhost(s.now, h.Socket)):
+		insert(&res.Ghost, h.PID) // else somebody else has it by now
 	}
 	if (h.outcome == pkill2.Stopped || h.reason == pkill2.Outlived) && h.detail != "" && !slices.Contains(res.Stopped, h.detail) {
 		res.Stopped = append(res.Stopped, h.detail)
@@ -440,6 +515,10 @@ func (c *portCase) explain(res *Result, now []listeners.Listener) {
 		res.Reason, res.Hint = "respawned", res.Respawned[0].Supervisor.hint()
 		return
 	}
+	if len(now) == 0 {
+		res.Reason, res.Hint = "in_use", "what has it: "+c.command("portdiag") // unless the diagnostics say more
+		return
+	}
 	if slices.ContainsFunc(now, c.listed) { // and the record named somebody else, or nothing was done
 		res.Reason, res.Hint = "held", "look again: "+c.command("killport")
 		return
@@ -454,6 +533,31 @@ func (c *portCase) explain(res *Result, now []listeners.Listener) {
 	}
 	if len(res.Stopped) > 0 {
 		res.Hint = strings.Join(res.Stopped, ", ") + " was stopped, and the port was taken again; " + res.Hint
+	}
+}
+
+// inUse says what takes a port that no holder has, and what helps, by the first
+// finding that stands in the way. It is not for killport to end.
+func (c *portCase) inUse(res *Result) {
+	if res.Reason != "in_use" {
+		return
+	}
+	at := slices.IndexFunc(res.Diagnostics.Findings, func(f portdiag.Finding) bool { return f.Severity == portdiag.Error })
+	if at < 0 {
+		res.Detail = strings.Join(res.Diagnostics.Unseen, "; ")
+		return
+	}
+	f := res.Diagnostics.Findings[at]
+	res.Detail, res.Hint = f.Summary, ""
+	switch {
+	case f.Remedy == nil:
+		res.Hint = "look again: " + c.command("portdiag")
+	case f.Cause == portdiag.CauseTimeWait:
+		res.Hint = "wait until it is over: " + shell.Join(f.Remedy.Command...)
+	case f.Cause == portdiag.CauseConnection:
+		res.Hint = "killport does not end connections; this does: " + shell.Join(f.Remedy.Command...)
+	default:
+		res.Hint = "this helps: " + shell.Join(f.Remedy.Command...)
 	}
 }
 
@@ -472,18 +576,6 @@ func names(found []listeners.Listener) []string {
 		}
 	}
 	return words
-}
-
-// blocked is the hint for a port on which nobody listens, and which cannot be
-// had all the same: one that is bound, or has a connection, or takes a
-// privilege. It is "" for one that can.
-func (c *portCase) blocked() string {
-	_, err := portdiag.Bindable(c.query)
-	switch strings.TrimPrefix(err, "WSA") {
-	case "EADDRINUSE", "EACCES":
-		return "nobody listens, and yet it cannot be had: " + c.command("portdiag")
-	}
-	return ""
 }
 
 // isGhost reports whether the socket listens now and nobody has it.

@@ -13,6 +13,7 @@ import (
 	"github.com/killport/killport/pkg/listeners"
 	"github.com/killport/killport/pkg/manager"
 	"github.com/killport/killport/pkg/pkill2"
+	"github.com/killport/killport/pkg/process"
 )
 
 // either stands for both in a row of the table.
@@ -20,8 +21,8 @@ const either = "no yes"
 
 // The table of the design, row by row.
 var table = []struct {
-	listed, failed, ghost, listening string
-	want                             Status
+	listed, failed, ghost, taken string
+	want                         Status
 }{
 	{"no", either, either, "no", Free},
 	{"yes", "no", either, "no", Cleaned},
@@ -34,19 +35,19 @@ var table = []struct {
 }
 
 func TestJudgeIsTheTable(t *testing.T) {
-	eachCombination(func(listed, failed, ghost, listening bool) {
+	eachCombination(func(listed, failed, ghost, taken bool) {
 		var rows int
 		for _, row := range table {
-			if !covers(row.listed, listed) || !covers(row.failed, failed) || !covers(row.ghost, ghost) || !covers(row.listening, listening) {
+			if !covers(row.listed, listed) || !covers(row.failed, failed) || !covers(row.ghost, ghost) || !covers(row.taken, taken) {
 				continue
 			}
 			rows++
-			if got := Judge(listed, failed, ghost, listening); got != row.want {
-				t.Errorf("Judge(%v, %v, %v, %v) = %s; want %s", listed, failed, ghost, listening, got, row.want)
+			if got := Judge(listed, failed, ghost, taken); got != row.want {
+				t.Errorf("Judge(%v, %v, %v, %v) = %s; want %s", listed, failed, ghost, taken, got, row.want)
 			}
 		}
 		if rows != 1 {
-			t.Errorf("rows for %v, %v, %v, %v = %d; want one", listed, failed, ghost, listening, rows)
+			t.Errorf("rows for %v, %v, %v, %v = %d; want one", listed, failed, ghost, taken, rows)
 		}
 	})
 }
@@ -55,7 +56,7 @@ func covers(cell string, is bool) bool {
 	return cell == either || cell == "yes" && is || cell == "no" && !is
 }
 
-func eachCombination(f func(listed, failed, ghost, listening bool)) {
+func eachCombination(f func(listed, failed, ghost, taken bool)) {
 	for i := range 16 {
 		f(i&8 != 0, i&4 != 0, i&2 != 0, i&1 != 0)
 	}
@@ -63,23 +64,23 @@ func eachCombination(f func(listed, failed, ghost, listening bool)) {
 
 // What a status promises, whatever led to it.
 func TestJudgeInvariants(t *testing.T) {
-	eachCombination(func(listed, failed, ghost, listening bool) {
-		got := Judge(listed, failed, ghost, listening)
+	eachCombination(func(listed, failed, ghost, taken bool) {
+		got := Judge(listed, failed, ghost, taken)
 		for _, law := range []struct {
 			name  string
 			holds bool
 		}{
 			{"it is one of the five", slices.Contains([]Status{Free, Cleaned, Partial, Ghost, Stuck}, got)},
-			{"what is listened on is not freed", !(listening && got.Freed())},
-			{"what was listened on is not free", !(listed && got == Free)},
-			{"nobody listened and nobody does: free", listed || listening || got == Free},
-			{"freed is listened on by nobody, and nobody of those that listened failed", !got.Freed() || !listening && !(listed && failed)},
+			{"what is taken is not freed", !(taken && got.Freed())},
+			{"what was held is not free", !(listed && got == Free)},
+			{"nobody had it and nobody does: free", listed || taken || got == Free},
+			{"freed is taken by nobody, and nobody of those that had it failed", !got.Freed() || !taken && !(listed && failed)},
 			{"partial says that somebody failed", got != Partial || failed},
-			{"ghost says that there is one, and nobody failed", got != Ghost || ghost && !failed && listening},
-			{"stuck is listened on", got != Stuck || listening},
+			{"ghost says that there is one, and nobody failed", got != Ghost || ghost && !failed && taken},
+			{"stuck is taken", got != Stuck || taken},
 		} {
 			if !law.holds {
-				t.Errorf("Judge(%v, %v, %v, %v) = %s; want that %s", listed, failed, ghost, listening, got, law.name)
+				t.Errorf("Judge(%v, %v, %v, %v) = %s; want that %s", listed, failed, ghost, taken, got, law.name)
 			}
 		}
 	})
@@ -93,6 +94,12 @@ func at(pid int, inode uint64) listeners.Listener {
 func nobody(inode uint64, owner listeners.Owner) listeners.Listener {
 	l := at(0, inode)
 	l.Owner = owner
+	return l
+}
+
+func bound(pid int, inode uint64) listeners.Listener {
+	l := at(pid, inode)
+	l.State = listeners.Bound
 	return l
 }
 
@@ -283,17 +290,90 @@ func TestVerdicts(t *testing.T) {
 				Hint:      fmt.Sprintf("end what starts it again: %s (PID %d)", inspect(parent).Name, parent),
 			},
 		},
+		{
+			"one that has it bound",
+			[]holder{{Listener: bound(a, 1), outcome: pkill2.Denied}},
+			[]listeners.Listener{bound(a, 1)},
+			Result{Status: Partial, Failed: []int{a}, RemainingPIDs: []int{a}, Reason: "denied"},
+		},
+		{
+			"one that stopped listening and has it bound",
+			[]holder{{Listener: at(a, 1)}},
+			[]listeners.Listener{bound(a, 1)},
+			Result{Status: Stuck, RemainingPIDs: []int{a}, Reason: "held", Hint: "look again: killport 8000"},
+		},
 	} {
 		if len(tt.want.Respawned) > 0 && parent == 0 {
 			continue // Wine: what starts the tests is no process of Windows
 		}
-		tt.want.Port, tt.want.StillListening = 8000, len(tt.now) > 0
+		tt.want.Port, tt.want.StillListening = 8000, slices.ContainsFunc(tt.now, func(l listeners.Listener) bool { return l.State == "" })
+		tt.want.Isolated = process.Isolated()
 		for _, list := range []*[]int{&tt.want.Killed, &tt.want.Failed, &tt.want.Ghost, &tt.want.RemainingPIDs} {
 			*list = append([]int{}, *list...) // [] rather than null
 		}
 		c := &portCase{query: at(0, 0).Query(), holders: tt.holders}
-		if diff := gocmp.Diff(tt.want, c.judge(tt.now)); diff != "" {
+		s := sight{now: tt.now}
+		if len(s.now) > 0 {
+			s.bindError = "EADDRINUSE"
+		}
+		if diff := gocmp.Diff(tt.want, c.judge(s)); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", tt.name, diff)
+		}
+	}
+}
+
+// What bind runs into takes the port, and is nobody's: whoever was there before, it
+// is neither freed nor a ghost. A lack of permission takes nothing.
+func TestVerdictsOfBind(t *testing.T) {
+	for _, tt := range []struct {
+		name    string
+		holders []holder
+		bind    string
+		want    Result
+	}{
+		{"nobody", nil, "EADDRINUSE", Result{Status: Stuck, Reason: "in_use", Hint: "what has it: portdiag 8000"}},
+		{"nobody, on Windows", nil, "WSAEADDRINUSE", Result{Status: Stuck, Reason: "in_use", Hint: "what has it: portdiag 8000"}},
+		{
+			"one that ended", []holder{{Listener: at(a, 1), outcome: pkill2.Terminated}}, "EADDRINUSE",
+			Result{Status: Stuck, Killed: []int{a}, Reason: "in_use", Hint: "what has it: portdiag 8000"},
+		},
+		{
+			"one that was gone", []holder{{Listener: at(a, 1), outcome: pkill2.Gone}}, "EADDRINUSE",
+			Result{Status: Stuck, Reason: "in_use", Hint: "what has it: portdiag 8000"},
+		},
+		{
+			"one that was denied, and left", []holder{{Listener: at(a, 1), outcome: pkill2.Denied}}, "EADDRINUSE",
+			Result{Status: Partial, Failed: []int{a}, Reason: "denied"},
+		},
+		{"no permission", nil, "EACCES", Result{Status: Free, Hint: "nobody listens, and yet it cannot be had: portdiag 8000"}},
+		{"no permission after one that ended", []holder{{Listener: at(a, 1), outcome: pkill2.Killed}}, "EACCES", Result{Status: Cleaned, Killed: []int{a}, Forced: []int{a}}},
+		{"no such address", nil, "EADDRNOTAVAIL", Result{Status: Free}},
+	} {
+		tt.want.Port, tt.want.Isolated = 8000, process.Isolated()
+		for _, list := range []*[]int{&tt.want.Killed, &tt.want.Failed, &tt.want.Ghost, &tt.want.RemainingPIDs} {
+			*list = append([]int{}, *list...)
+		}
+		c := &portCase{query: at(0, 0).Query(), holders: tt.holders}
+		if diff := gocmp.Diff(tt.want, c.judge(sight{bindError: tt.bind})); diff != "" {
+			t.Errorf("%s, and bind says %s (-want +got):\n%s", tt.name, tt.bind, diff)
+		}
+	}
+}
+
+// What is bound, and lets another be bound beside it, takes nothing.
+func TestVerdictsOfShared(t *testing.T) {
+	for name, tt := range map[string]struct {
+		holders []holder
+		want    Status
+	}{
+		"nobody was listed":                         {nil, Free},
+		"a ghost was closed, which leaves it bound": {[]holder{{Listener: nobody(1, listeners.OwnerNone), outcome: pkill2.Closed}}, Cleaned},
+		"it was denied":                             {[]holder{{Listener: bound(a, 1), outcome: pkill2.Denied}}, Partial},
+	} {
+		c := &portCase{query: at(0, 0).Query(), holders: tt.holders}
+		got := c.judge(sight{now: []listeners.Listener{bound(a, 1)}})
+		if got.Status != tt.want || len(got.RemainingPIDs) > 0 || got.StillListening {
+			t.Errorf("%s: %+v; want %s", name, got, tt.want)
 		}
 	}
 }
@@ -335,13 +415,13 @@ func TestMayReturn(t *testing.T) {
 		{pkill2.Terminated, nil, ""},
 		{pkill2.Terminated, gone, ""},
 		{pkill2.Terminated, &alive, "runsv (restart always) may start it again: kill 7"},
-		{pkill2.Terminated, &manager.Manager{Kind: manager.Supervisor, Name: "nodemon", PID: os.Getpid(), Restart: "on-change"}, ""},
+		{pkill2.Terminated, &manager.Manager{Kind: manager.Supervisor, Name: "nodemon", PID: os.Getpid(), Restart: "on-change"}, "nodemon (restart on-change) may start it again"},
 	} {
 		c := &portCase{query: at(0, 0).Query(), holders: []holder{{Listener: at(b, 1), outcome: tt.outcome, managed: tt.by}}}
-		if got := c.judge(nil); got.Status != Cleaned || got.Hint != tt.want {
+		if got := c.judge(sight{}); got.Status != Cleaned || got.Hint != tt.want {
 			t.Errorf("one that %s, managed by %+v: %s, hint %q; want %q", tt.outcome, tt.by, got.Status, got.Hint, tt.want)
 		}
-		taken := c.judge([]listeners.Listener{at(a, 2)})
+		taken := c.judge(sight{now: []listeners.Listener{at(a, 2)}})
 		if want := cmp.Or(tt.want, "who has it now: portdiag 8000"); taken.Status != Stuck || taken.Reason != "taken" || taken.Hint != want {
 			t.Errorf("one that %s, managed by %+v, taken again: %s, %s, hint %q; want %q", tt.outcome, tt.by, taken.Status, taken.Reason, taken.Hint, want)
 		}

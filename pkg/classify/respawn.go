@@ -16,8 +16,11 @@ import (
 	"github.com/killport/killport/pkg/process"
 )
 
-// restarts reports whether what manages it has a rule to start it again.
-func (h holder) restarts() bool { return h.managed != nil && h.managed.Restarts() }
+// returns reports whether what manages it has a rule by which it comes back: by
+// itself, or when a file changes.
+func (h holder) returns() bool {
+	return h.managed != nil && h.managed.Restart != "" && h.managed.Restart != "no"
+}
 
 // isTriggered reports whether other units start what manages it again, though
 // it was stopped.
@@ -186,7 +189,7 @@ func (c *portCase) mayReturn() string {
 		if h.outcome == pkill2.Stopped && h.isTriggered() {
 			return strings.Join(m.StartedBy, ", ") + " may start it again: " + shell.Join(m.ForGood()...)
 		}
-		if !h.outcome.Ended() && h.outcome != pkill2.Released || !h.restarts() || m.Kind == manager.Supervisor && inspect(m.PID).PID == 0 {
+		if !h.outcome.Ended() && h.outcome != pkill2.Released || !h.returns() || m.Kind == manager.Supervisor && inspect(m.PID).PID == 0 {
 			continue
 		}
 		s := Supervisor{PID: m.PID, Name: m.Name, Restart: m.Restart}.String() + " may start it again"
@@ -222,5 +225,9 @@ func (s Supervisor) String() string {
 
 // command is how a command is asked about the port.
 func (c *portCase) command(name string) string {
-	return shell.Join(append([]string{name}, c.query.Args()...)...)
+	argv := []string{name}
+	if name == "killport" {
+		argv = append(argv, c.flags...)
+	}
+	return shell.Join(append(argv, c.query.Args()...)...)
 }

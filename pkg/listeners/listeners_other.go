@@ -15,4 +15,5 @@ func holds(*process.Pin, Listener) (bool, error)            { return false, erro
 func among([]int, []Socket) []Listener                      { return nil }
 func heldBy(*process.Pin, []Socket) ([]Socket, error)       { return nil, errors.ErrUnsupported }
 func closeSocket(context.Context, Socket) error             { return errors.ErrUnsupported }
-func unhide(command string) string                          { return "run it as root: sudo " + command }
+func unhide(_ HiddenBy, command string) string              { return "run it as root: sudo " + command }
+func showsBound(context.Context) bool                       { return false }

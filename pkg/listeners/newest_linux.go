@@ -15,7 +15,7 @@ const (
 	newestLooks = 40
 	newestLimit = 250 * time.Millisecond
 	newestPause = 100 * time.Microsecond
-	behind      = 8 // are looked at once more: who has ended, and who was just born
+	behind      = 8 // are looked at once more: who has ended, and who has a number and is not in /proc yet (copy_process, kernel/fork.c)
 )
 
 // amongNewest looks for holders that hand a socket on to a child faster than all
@@ -52,14 +52,14 @@ func without(found []Socket, named map[ID][]Listener) []Socket {
 }
 
 func among(pids []int, found []Socket) []Listener {
-	want, seen := inodes(found), map[int]fds{}
+	want, v := inodes(found), view{held: map[int]fds{}, passedOn: fds{}}
 	for _, pid := range pids {
 		if held, _ := lookAtProcesses(pid, want); len(held) > 0 {
-			seen[pid] = held
+			v.held[pid] = held
 		}
 	}
 	named := map[ID][]Listener{}
-	identify(found, seen, named)
+	v.identify(found, named)
 	var lines []Listener
 	for _, s := range found {
 		lines = append(lines, named[s.ID]...)

@@ -124,9 +124,15 @@ func (e engine) inspect(ctx context.Context, ids ...string) ([]inspection, error
 
 // running lists the IDs of the containers that may publish the port.
 func (e engine) running(ctx context.Context, l listeners.Listener) ([]string, error) {
+	return e.publishing(ctx, strconv.Itoa(int(l.LocalPort)), l.Proto)
+}
+
+// publishing lists the IDs of the containers that may publish some of the ports:
+// "8000", "8000-8010".
+func (e engine) publishing(ctx context.Context, ports string, proto listeners.Proto) ([]string, error) {
 	args := []string{"ps", "--quiet", "--no-trunc"}
 	if e.name == docker {
-		args = append(args, "--filter", fmt.Sprintf("publish=%d/%s", l.LocalPort, strings.ToLower(string(l.Proto))))
+		args = append(args, "--filter", "publish="+ports+"/"+strings.ToLower(string(proto)))
 	}
 	out, err := ask(ctx, e.argv(), args...)
 	if err != nil {

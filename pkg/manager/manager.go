@@ -89,6 +89,13 @@ func Publisher(ctx context.Context, l listeners.Listener) *Manager {
 	return m
 }
 
+// Publishes reports whether docker may have published some of the ports from low
+// to high: it is here, and says so.
+func Publishes(ctx context.Context, proto listeners.Proto, low, high uint16) bool {
+	ids, err := engine{name: docker}.publishing(ctx, fmt.Sprintf("%d-%d", low, high), proto)
+	return err == nil && len(ids) > 0
+}
+
 // isOfRoot reports whether l is there, and root has made it.
 func isOfRoot(ctx context.Context, l listeners.Listener) bool {
 	now, err := listeners.Sockets(ctx, l.Query())

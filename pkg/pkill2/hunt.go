@@ -133,7 +133,7 @@ func (h *hunt) place(ctx context.Context, l listeners.Listener, said *manager.Ma
 		known[0].join(l)
 		return known[0]
 	}
-	t := &target{holder: l, sockets: []listeners.Listener{l}}
+	t := &target{opts: h.opts, holder: l, sockets: []listeners.Listener{l}}
 	t.prepare(ctx, h.opts, said)
 	for _, twin := range h.known[id] {
 		if twin.isTwin(t) {
@@ -259,7 +259,7 @@ func (h *hunt) survey(ctx context.Context) {
 	all, _ := listeners.Sockets(ctx)
 	for _, t := range h.targets {
 		if !t.settled() {
-			t.result.AlsoListens = pidcheck.Also(t.pin, t.managed, all, t.sockets)
+			t.result.AlsoListens = pidcheck.Also(pidcheck.Names(t.pin, all), t.managed, t.sockets)
 		}
 	}
 }
@@ -498,7 +498,7 @@ func (h *hunt) search(ctx context.Context, lost []listeners.Socket) error {
 		case born && process.MayTraceAll():
 			h.outrun = h.lostFor(strayWait)
 			continue
-		case l.Owner == listeners.OwnerNone && !h.lostFor(lingerWait):
+		case !h.lostFor(lingerWait): // nobody's, or hidden: as those look that are about to go
 			continue
 		}
 		known := len(h.targets)
@@ -628,7 +628,16 @@ func (t *target) leaveOpen() {
 		return
 	}
 	t.settle(Ghost, string(process.ProtectedNamespace), "a process outside of this PID namespace may have it")
-	t.result.Hint = "look from outside of this PID namespace; --override closes it all the same"
+	t.result.Hint = "look from outside of this PID namespace"
+}
+
+// listens reports whether one of t's sockets does: the kernel leaves those bound
+// that it closes and that were bound to a port by name (tcp_set_state, net/ipv4/tcp.c).
+func (t *target) listens(live table) bool {
+	return slices.ContainsFunc(t.sockets, func(l listeners.Listener) bool {
+		s, ok := live.row(l)
+		return ok && s.State == ""
+	})
 }
 
 // closeGhost asks for one. It is the table that says what came of it.
@@ -636,7 +645,7 @@ func (h *hunt) closeGhost(ctx context.Context, t *target) {
 	err := listeners.CloseGhost(ctx, t.holder)
 	live, lookErr := h.look(ctx)
 	switch {
-	case (err == nil || errors.Is(err, syscall.ENOENT)) && lookErr == nil && !t.hasAny(live):
+	case (err == nil || errors.Is(err, syscall.ENOENT)) && lookErr == nil && !t.listens(live):
 		t.settle(Closed, "", "")
 	case errors.Is(err, process.ErrDenied):
 		t.settle(Ghost, "denied", "")

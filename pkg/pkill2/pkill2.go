@@ -30,10 +30,13 @@ type Options struct {
 	Signal   syscall.Signal // by which holders are asked to end; 0: SIGTERM
 	Manners  Manners
 	Via      Via
-	Override bool // end ancestors, what serves many, and fronts without a lever; close what those outside of our PID namespace may have
+	Override bool // end ancestors, what serves many, and fronts without a lever
 	Ghosts   Ghosts
 	Heirs    Heirs
 	DryRun   bool // say what would be done, and send nothing
+
+	// Asked is what was asked for, if that is known: hints ask for no more.
+	Asked []listeners.Query
 
 	// Waiting is told once, after a while, which PIDs are awaited and how long
 	// they have left; once for each time that is left.
@@ -82,11 +85,11 @@ const (
 // closable: there is a way to close the socket of another process.
 const closable = runtime.GOOS == "linux"
 
-// mayClose reports whether a socket that nobody has, as far as we can see, may
-// be closed: from inside a PID namespace that shares its network we see nobody
-// outside, and what they have looks like a ghost.
+// mayClose reports whether a socket that nobody has may be closed: not from
+// inside of a PID namespace, whatever a record says, since who is outside of it
+// cannot be seen.
 func (o Options) mayClose() bool {
-	return o.Ghosts == CloseGhosts && closable && (o.Override || process.Outermost())
+	return o.Ghosts == CloseGhosts && closable && process.Outermost()
 }
 
 // leave is what the user lifts of what keeps holders from harm.

@@ -69,7 +69,8 @@ func (h *hunt) taker(l listeners.Listener) Taker {
 }
 
 // fresh are the sockets that no record means, and that were not there when we
-// came; or were, in the way of a record whose socket was not there any more.
+// came; or were, in the way of a record whose socket was not there any more. What is
+// merely bound may be so for a moment, by who looks whether the port can be had.
 func (h *hunt) fresh(rows table) []listeners.Socket {
 	meant := map[listeners.ID]bool{}
 	late := map[listeners.Query][]listeners.Query{} // by port: the addresses that were taken before we came
@@ -85,7 +86,7 @@ func (h *hunt) fresh(rows table) []listeners.Socket {
 	for key, s := range rows {
 		old, there := h.before[key]
 		there = there && old.ID.Same(s.ID)
-		if !meant[key] && (!there || anyMatches(late[s.Listener().Query()], s)) {
+		if s.State != listeners.Bound && !meant[key] && (!there || anyMatches(late[s.Listener().Query()], s)) {
 			fresh = append(fresh, s)
 		}
 	}
@@ -102,7 +103,8 @@ func anyMatches(queries []listeners.Query, s listeners.Socket) bool {
 }
 
 // markHeld says of holders that are out of the way that their socket listens all
-// the same, and that nobody else here answers for it.
+// the same, and that nobody else here answers for it. One that was closed may stay
+// bound.
 func (h *hunt) markHeld(rows table) {
 	answered := map[listeners.ID]bool{}
 	for _, t := range h.targets {
@@ -112,7 +114,7 @@ func (h *hunt) markHeld(rows table) {
 	}
 	for _, t := range h.targets {
 		for _, l := range t.sockets {
-			if t.outOfTheWay() && rows.has(l) && !answered[l.Socket.Key()] {
+			if t.outOfTheWay() && t.result.Outcome != Closed && rows.has(l) && !answered[l.Socket.Key()] {
 				t.result.Reason = Held
 				t.result.Hint = "look again: " + t.command("killport")
 			}

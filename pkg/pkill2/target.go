@@ -19,6 +19,7 @@ import (
 
 // target is one holder: one process, with all the sockets that we want from it.
 type target struct {
+	opts      Options
 	holder    listeners.Listener   // as it was first named
 	sockets   []listeners.Listener // as it was named for each of them
 	pin       *process.Pin         // nil once there is nothing to do with it
@@ -126,10 +127,10 @@ func proves(l listeners.Listener) bool {
 
 // unseen looks for a lever of a holder that we may not see: systemd tells
 // everybody where it listens, and who may use the engine need not see its proxy
-// to stop a container.
+// to stop a container. Neither tells who is outside of our PID namespace.
 func (t *target) unseen(ctx context.Context, opts Options) {
 	var m *manager.Manager
-	if opts.Via != ViaProcess {
+	if opts.Via != ViaProcess && t.holder.HiddenBy != listeners.ByNamespace {
 		if m = manager.SocketUnitOf(ctx, t.holder); m == nil {
 			m = manager.Publisher(ctx, t.holder)
 		}
@@ -299,9 +300,9 @@ func (t *target) wouldDo(opts Options) {
 		}
 		t.settle(WouldTerminate, "", "")
 		t.result.Signals = []string{t.pin.WouldSend(t.manner.signal)}
-	case t.result.Outcome == Ghost && opts.mayClose():
+	case t.result.Outcome == Ghost && opts.mayClose() && t.holder.State != listeners.Bound:
 		t.settle(WouldClose, "", "")
-	case t.result.Outcome == Ghost && opts.Ghosts == CloseGhosts:
+	case t.result.Outcome == Ghost && opts.Ghosts == CloseGhosts && !opts.mayClose():
 		t.leaveOpen()
 	case t.result.Outcome.Failed():
 		if t.result.Reason == "" {
@@ -320,7 +321,7 @@ func (t *target) hasAny(live table) bool {
 func hint(t *target) string {
 	switch t.result.Outcome {
 	case Hidden:
-		return listeners.Unhide(t.command("killport"))
+		return listeners.Unhide(t.holder, t.command("killport"))
 	case Denied:
 		return "run it as " + process.Superuser() + ": " + t.command(process.Elevated("killport")...)
 	case Protected:
@@ -370,13 +371,8 @@ func (t *target) ghostHint() string {
 		return "end what inherited it: " + t.command("killport", "--heirs")
 	case runtime.GOOS == "windows":
 		return "look as administrator who inherited it: " + t.command("portdiag")
-	case t.holder.Proto == listeners.UDP: // the kernel leaves those bound that it is told to close
+	case t.holder.Proto == listeners.UDP, t.holder.State == listeners.Bound: // the kernel leaves them bound
 		return look
 	}
 	return t.command(process.Elevated("killport", "--close-ghosts")...) + ", or " + look
-}
-
-// command is how a command is asked about the port, for a person to paste.
-func (t *target) command(argv ...string) string {
-	return shell.Join(append(argv, t.holder.Query().Args()...)...)
 }

@@ -77,11 +77,14 @@ func sockaddr(at netip.AddrPort) (family int, addr windows.Sockaddr) {
 	if at.Addr().Is4() {
 		return windows.AF_INET, &windows.SockaddrInet4{Port: int(at.Port()), Addr: at.Addr().As4()}
 	}
-	return windows.AF_INET6, &windows.SockaddrInet6{Port: int(at.Port()), Addr: at.Addr().As16(), ZoneId: zoneID(at.Addr())}
+	return windows.AF_INET6, &windows.SockaddrInet6{Port: int(at.Port()), Addr: at.Addr().As16(), ZoneId: listeners.ZoneIndex(at.Addr().Zone())}
 }
 
+// host is what there is to know about it whatever the port: nothing.
+type host struct{}
+
 // explain adds the findings that are not about a holder.
-func (r *Report) explain(ctx context.Context, q listeners.Query) error {
+func (r *Report) explain(ctx context.Context, _ *Survey, q listeners.Query) error {
 	byHTTP := false
 	for _, l := range r.Listeners {
 		switch {
@@ -129,12 +132,12 @@ func ghost(l Listener) Finding {
 		Cause: CauseGhost, Severity: Error,
 		Evidence: map[string]any{"addr": l.Addr(), "pid": l.PID, "heirs": pids},
 		Summary:  "a socket listens whose process has ended; who inherited it cannot be seen",
-		Remedy:   &Remedy{Command: append([]string{"portdiag"}, l.Query().Args()...), NeedsAdmin: true},
+		Remedy:   &Remedy{Command: l.ask.portdiag(), NeedsAdmin: true},
 	}
 	if len(pids) > 0 {
 		slices.Sort(names)
 		f.Summary = "a socket listens whose process has ended; it was inherited by " + strings.Join(names, ", ")
-		f.Remedy = &Remedy{Command: append([]string{"killport", "--heirs"}, l.Query().Args()...)}
+		f.Remedy = &Remedy{Command: l.ask.killport("--heirs")}
 	}
 	return f
 }

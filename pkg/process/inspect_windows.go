@@ -192,3 +192,5 @@ func (p *Pin) hold(time.Duration) error { return errors.ErrUnsupported }
 func (p *Pin) resume() error            { return nil }
 
 func outermost() bool { return true }
+
+func isolated() []string { return nil }

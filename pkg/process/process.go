@@ -13,6 +13,7 @@ import (
 	"io/fs"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 )
@@ -218,6 +219,12 @@ func All() ([]int, error) { return all() }
 // Outermost reports whether no process can be outside of the PID namespace that
 // we see.
 func Outermost() bool { return outermost() }
+
+// Isolated names the namespaces that are ours and not the host's, "pid" and
+// "net", as far as that is certain: what is outside of them cannot be seen.
+func Isolated() []string { return slices.Clone(isolatedOnce()) }
+
+var isolatedOnce = sync.OnceValue(isolated)
 
 // MayTraceAll reports whether no process can hide from us (CAP_SYS_PTRACE).
 func MayTraceAll() bool { return mayTraceAll() }

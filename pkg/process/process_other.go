@@ -44,3 +44,5 @@ func now() Moment              { return 0 }
 func bootID() (string, error)  { return "", errors.ErrUnsupported }
 
 func outermost() bool { return true }
+
+func isolated() []string { return nil }
