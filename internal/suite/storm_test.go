@@ -80,7 +80,7 @@ func (s *storms) round() {
 	default:
 		s.Logf("lost: %s", res.stdout)
 	}
-	a.lives(s, a.Parent)
+	a.lives(s, a.PID) // who has begun it
 	for _, i := range beside.all {
 		s.innocents++
 		switch {

@@ -151,15 +151,16 @@ func Isolation(names []string) string {
 
 // why says why a port was not freed.
 func why(res classify.Result) string {
+	word := Safe(strings.ReplaceAll(res.Reason, "_", " "))
 	switch {
-	case res.Reason == "":
+	case word == "":
 		return ""
 	case res.Reason == "not_asked":
 		return ", which was not asked about: " + Safe(res.Detail)
 	case res.Detail != "":
-		return " (" + Safe(res.Reason) + ": " + Safe(res.Detail) + ")"
+		return " (" + word + ": " + Safe(res.Detail) + ")"
 	}
-	return " (" + Safe(res.Reason) + ")"
+	return " (" + word + ")"
 }
 
 // Report says a record of portdiag.

@@ -13,9 +13,9 @@ const (
 	patientChases = 2 // before anybody is held
 	catchWindow   = 150 * time.Millisecond
 	catchPause    = 100 * time.Microsecond
-	holdTime      = 5 * time.Millisecond // for one that is told to stand still
-	catchBehind   = 8                    // are looked at once more: who has ended, and who was just born
-	calmLooks     = 3                    // in a row, with nobody new: that is all of them
+	holdTime      = 50 * time.Millisecond // for one that is told to stand still, which takes it a processor
+	catchBehind   = 8                     // are looked at once more: who has ended, and who was just born
+	calmLooks     = 3                     // in a row, with nobody new: that is all of them
 )
 
 // catch is for holders that hand the socket on, to a child, faster than all
