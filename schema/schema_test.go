@@ -489,6 +489,8 @@ func TestSchemasRefuse(t *testing.T) {
 		{"listeners", held, `"pid":4242`, `"pid":"4242"`},
 		{"listeners", held, `"pid":4242,`, ``},
 		{"listeners", held, `"pid":4242,`, `"pid":4242,"owner":"none",`},
+		{"listeners", held, `"pid":4242,`, `"pid":4242,"protected":"ancestor",`},
+		{"listeners", listener + `,"pid":0,"owner":"none","mine":1`, `"mine":1`, `"protected":"pipeline"`},
 		{"listeners", held, `"127.0.0.1"`, `"::1"`},
 		{"listeners", held, `"local_port":8000`, `"local_port":0`},
 		{"listeners", held, `"inode":529089`, `"inode":529089,"fd":3`},

@@ -34,17 +34,15 @@ const (
 	ExitInterrupted = 130 // by a signal
 )
 
-// memory is from when on the garbage is collected as it comes. What stages keep
-// is bounded ([jsonl.MaxKept]); this is for what they drop.
-const memory = 44 << 20
+// garbage is how much of it there may be, in percent of what is kept. That is
+// bounded ([jsonl.MaxKept]), and so both are.
+const garbage = 50
 
 // Main runs a command on the streams of this process, and returns the exit
 // code. The grammar is a struct as kong reads it, whose
 // commands have a method Run(*Session) error; the error is one of usage.
 func Main(name, help string, grammar any, args ...string) int {
-	if os.Getenv("GOMEMLIMIT") == "" {
-		debug.SetMemoryLimit(memory)
-	}
+	debug.SetGCPercent(garbage)
 	return run(name, help, grammar, args, os.Stdin, os.Stdout, os.Stderr)
 }
 

@@ -66,7 +66,7 @@ var growths = []growth{
 		cmd.Env = append(os.Environ(), "PATH="+engine(t, id, a.PID))
 		return cmd
 	}},
-	{"records_of_nobody", 6000, func(t *testing.T, n int) *exec.Cmd {
+	{"records_of_nobody", 5500, func(t *testing.T, n int) *exec.Cmd {
 		boot, _, _ := strings.Cut(string(birthOf(t, os.Getpid())), ":")
 		var b strings.Builder
 		for i := range n {

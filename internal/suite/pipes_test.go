@@ -69,6 +69,9 @@ func TestRows(t *testing.T) {
 			if got := gjson.GetBytes(out, tt.path).Str; got != tt.want || err != nil {
 				t.Errorf("%s is %q, want %q: %s%s", tt.path, got, tt.want, out, s.stderr.String())
 			}
+			if err := fitsSchema(string(out)); err != nil {
+				t.Error(err)
+			}
 			if spared := tt.want == "pipeline"; alive != spared && !strings.Contains(tt.script, "run-holding") {
 				t.Errorf("the server lives: %v, want %v", alive, spared)
 			}

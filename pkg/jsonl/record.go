@@ -19,7 +19,7 @@ const (
 	MaxLine  = 1 << 20 // bytes, without the line's end
 	MaxDepth = 256     // objects and arrays within one another
 
-	MaxObjects = 1 << 12 // in an array that is read by Objects
+	MaxObjects = 1 << 10 // in an array that is read by Objects
 )
 
 // ErrMissing says that a record lacks a member that was asked for.

@@ -2,8 +2,8 @@ package jsonl
 
 // MaxKept bounds, in bytes, what a stage keeps that reads all records before it
 // does anything. Each counts as its line and one KiB more, for what is known of it
-// beside: 25,000 records of an ordinary length fit.
-const MaxKept = 32 << 20
+// beside: 23,000 records of an ordinary length fit.
+const MaxKept = 28 << 20
 
 // Room is what is left of [MaxKept] for the records of one sequence. The zero
 // Room is all of it.

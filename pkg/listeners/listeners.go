@@ -422,6 +422,8 @@ func (l *Listener) check(r jsonl.Record) error {
 		return r.Errorf("member %q is there, and %q is not %q", "hidden_by", "owner", OwnerHidden)
 	case l.Protected != "" && l.Protected != process.ProtectedPipeline:
 		return r.Errorf("member %q is %q, want %q", "protected", l.Protected, process.ProtectedPipeline)
+	case l.Protected != "" && l.Owner != "":
+		return r.Errorf("member %q is %q and %q is %q: only one can be", "protected", l.Protected, "owner", l.Owner)
 	case l.PID == 0 && l.Owner == "":
 		return r.Errorf("member %q is 0 and there is no %q to say why", "pid", "owner")
 	case l.PID != 0 && l.Owner != "" && (l.Owner == OwnerHidden || l.Socket.Row == ""):

@@ -161,6 +161,10 @@ func Verify(p *process.Pin, l listeners.Listener) (state State, reason string, e
 	return Alive, "", nil
 }
 
+// maxManager bounds, in bytes, what is read of a manager: in memory it may take
+// ten times as much.
+const maxManager = 256 << 10
+
 // ManagedBy reads what this stage, or one of the user's, says of who manages
 // the holder; nil if it says nothing.
 func ManagedBy(r jsonl.Record) (*manager.Manager, error) {
@@ -174,6 +178,9 @@ func ManagedBy(r jsonl.Record) (*manager.Manager, error) {
 	by, err := checked.Object("managed_by")
 	if err != nil {
 		return nil, err
+	}
+	if len(by.String()) > maxManager {
+		return nil, checked.Errorf("member %q is longer than %d bytes", "managed_by", maxManager)
 	}
 	var m manager.Manager
 	return &m, by.Decode(&m)

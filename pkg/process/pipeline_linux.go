@@ -22,10 +22,28 @@ func inPipeline(pid int) (bool, error) {
 	return row.before.hasAny(ends.out) || row.behind.hasAny(ends.in), err
 }
 
-// A pipe is one, or a FIFO, by its inode: pipe(7), fifo(7).
-type pipe struct{ dev, ino uint64 }
+// A pipe is one, or a FIFO, by its inode: pipe(7), fifo(7). Or it is a unix
+// socket, which has an inode at each end.
+type pipe struct {
+	dev, ino uint64
+	socket   bool
+}
 
-// pipeEnds are the pipes that a process reads from as its stdin, and those that
+// far returns the ends that others have of what is ours.
+func far(ends []pipe) []pipe {
+	var others []pipe
+	for _, p := range ends {
+		if p.socket {
+			p.ino = unixPeers()[p.ino]
+		}
+		if p.ino != 0 {
+			others = append(others, p)
+		}
+	}
+	return others
+}
+
+// pipeEnds are the pipes, or the near ends of them, that a process reads from as its stdin, and those that
 // it writes to as its stdout and stderr.
 type pipeEnds struct{ in, out []pipe }
 
@@ -62,8 +80,8 @@ var pipeline = sync.OnceValues(func() (row, error) {
 		return r, nil
 	}
 	from, to := allPipeEnds()
-	r.before.follow(in, to, func(e pipeEnds) []pipe { return e.in })
-	r.behind.follow(out, from, func(e pipeEnds) []pipe { return e.out })
+	r.before.follow(far(in), to, func(e pipeEnds) []pipe { return far(e.in) })
+	r.behind.follow(far(out), from, func(e pipeEnds) []pipe { return far(e.out) })
 	return r, nil
 })
 
@@ -112,11 +130,11 @@ func pipesAt(pid int, fds ...string) (found []pipe, err error) {
 		if serr != nil && !errors.Is(serr, os.ErrNotExist) && !errors.Is(serr, syscall.ESRCH) {
 			err = serr
 		}
-		if serr != nil || info.Mode()&os.ModeNamedPipe == 0 {
+		if serr != nil || info.Mode()&(os.ModeNamedPipe|os.ModeSocket) == 0 {
 			continue
 		}
 		stat := info.Sys().(*syscall.Stat_t)
-		found = append(found, pipe{uint64(stat.Dev), stat.Ino})
+		found = append(found, pipe{uint64(stat.Dev), stat.Ino, info.Mode()&os.ModeSocket != 0})
 	}
 	return found, err
 }

@@ -576,6 +576,43 @@ func TestPipelineFIFO(t *testing.T) {
 	}
 }
 
+// ksh has pairs of sockets in place of pipes.
+func TestPipelineOfSockets(t *testing.T) {
+	pair := func() (near, far *os.File) {
+		fds, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		near, far = os.NewFile(uintptr(fds[0]), "near"), os.NewFile(uintptr(fds[1]), "far")
+		t.Cleanup(func() { near.Close(); far.Close() })
+		return near, far
+	}
+	r1, w1 := pair()
+	r2, w2 := pair()
+	other, _ := pair()
+	with := func(stdin, stdout *os.File) *child {
+		return start(t, func(cmd *exec.Cmd) { cmd.Stdin, cmd.Stdout = stdin, stdout })
+	}
+	first, second, third := with(other, w1), with(r1, w2), with(r2, nil)
+	sameOut, apart := with(nil, w2), with(other, other)
+	for _, tt := range []struct {
+		name string
+		by   *child
+		of   *child
+		want string
+	}{
+		{"the first", second, first, "pipeline"},
+		{"the third", second, third, "pipeline"},
+		{"the first, by the third", third, first, "pipeline"},
+		{"one that writes where it writes", second, sameOut, "nothing"},
+		{"one with another pair", second, apart, "nothing"},
+	} {
+		if got := tt.by.tell(t, "protect "+strconv.Itoa(tt.of.pid())); got != tt.want {
+			t.Errorf("a process in a pipeline is kept from ending %s by %s; want %s", tt.name, got, tt.want)
+		}
+	}
+}
+
 // What an ancestor has as stdin and stdout counts as ours: sudo gives its
 // command a terminal, and keeps the pipe.
 func TestPipelineOfAncestor(t *testing.T) {
