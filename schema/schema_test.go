@@ -475,6 +475,7 @@ func TestSchemasRefuse(t *testing.T) {
 		managed  = `"managed_by":{"kind":"container","name":"web","engine":"docker","restart":"always","stop":["docker","stop","web"]}`
 		why      = `"why":[{"kind":"socket","name":"127.0.0.1:8000"},{"kind":"process","name":"node","pid":4242},{"kind":"unit","name":"web.service"}]`
 		free     = `"port":8000,"verdict":"free","bindable":true,"listeners":[],"findings":[]`
+		taker    = `{"local_addr":"127.0.0.1","pid":7,"name":"node","birth":"b:3:4","newborn":true,"socket":{"inode":1}}`
 	)
 	because := func(cause, evidence string) string {
 		finding := fmt.Sprintf(`{"cause":%q,"severity":"info","summary":"s","evidence":{%s}}`, cause, evidence)
@@ -518,6 +519,12 @@ func TestSchemasRefuse(t *testing.T) {
 		{"pidcheck", held + `,"pidcheck":{"exists":true,"state":"alive","managed_by":{"kind":"container","name":"web","listens":["TCP 0.0.0.0:8001"]}}`, `0.0.0.0:8001`, `everywhere`},
 		{"pidcheck", held + `,"pidcheck":{"exists":true,"state":"alive","managed_by":{"kind":"socket_unit","name":"web.socket","listens":["TCP 0.0.0.0:8001"]}}`, `socket_unit`, `supervisor`},
 		{"pidcheck", held + `,"pidcheck":{"exists":true,"state":"alive","managed_by":{"kind":"unit","name":"db.service","also_stops":["app.service"]}}`, `"unit"`, `"container"`},
+		{"classify", freed + `,"forced":[4242]`, `"forced":[4242]`, `"forced":[]`},
+		{"classify", freed + `,"forced":[4242]`, `"forced":[4242]`, `"forced":["4242"]`},
+		{"pkill2", held + `,"pkill2":{"outcome":"terminated","taken_by":[` + taker + `]}`, `"newborn":true`, `"newborn":false`},
+		{"pkill2", held + `,"pkill2":{"outcome":"terminated","taken_by":[` + taker + `]}`, `"pid":7,`, ``},
+		{"pkill2", held + `,"pkill2":{"outcome":"terminated","taken_by":[` + taker + `]}`, `[` + taker + `]`, `[]`},
+		{"pkill2", held + `,"pkill2":{"outcome":"gone","reason":"held"}`, `"held"`, `"kept"`},
 		{"pkill2", held + `,"pkill2":{"outcome":"ghost"}`, `"ghost"`, `"spirit"`},
 		{"pkill2", held + `,"pkill2":{"outcome":"protected","reason":"self"}`, `,"reason":"self"`, ``},
 		{"pkill2", held + `,"pkill2":{"outcome":"protected","reason":"self"}`, `"reason":"self"`, `"reason":"us"`},

@@ -485,8 +485,8 @@ func (h *hunt) chase(ctx context.Context, live table) (left bool, err error) {
 }
 
 // search makes targets of all that have the sockets, and of a socket that nobody
-// has for long. Where nobody is found while processes are born, and none can hide
-// from us, that proves nothing.
+// has for long. Where nobody is found since processes are born faster than they
+// can be looked at, that proves nothing.
 func (h *hunt) search(ctx context.Context, lost []listeners.Socket) error {
 	newest, before := process.Newest(), len(h.targets)
 	lines, err := listeners.Holders(ctx, lost)
@@ -495,7 +495,7 @@ func (h *hunt) search(ctx context.Context, lost []listeners.Socket) error {
 		switch {
 		case l.Owner == "":
 			h.lost = time.Time{}
-		case born && process.MayTraceAll():
+		case l.HiddenBy == listeners.ByBirths:
 			h.outrun = h.lostFor(strayWait)
 			continue
 		case !h.lostFor(lingerWait): // nobody's, or hidden: as those look that are about to go
