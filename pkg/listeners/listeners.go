@@ -385,9 +385,12 @@ func Parse(r jsonl.Record) (Listener, error) {
 		key  string
 		into *string
 	}{
-		{"proto", (*string)(&l.Proto)}, {"state", (*string)(&l.State)},
-		{"owner", (*string)(&l.Owner)}, {"hidden_by", (*string)(&l.HiddenBy)},
-		{"birth", (*string)(&l.Birth)}, {"protected", (*string)(&l.Protected)},
+		{"proto", (*string)(&l.Proto)},
+		{"state", (*string)(&l.State)},
+		{"owner", (*string)(&l.Owner)},
+		{"hidden_by", (*string)(&l.HiddenBy)},
+		{"birth", (*string)(&l.Birth)},
+		{"protected", (*string)(&l.Protected)},
 	} {
 		if *word.into, err = r.OptionalText(word.key); err != nil {
 			return l, err

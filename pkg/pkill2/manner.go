@@ -37,13 +37,15 @@ var ownManners = []struct {
 	{
 		// SIGTERM waits for the last client to leave; SIGKILL makes the next start
 		// recover, and may keep it from starting.
-		[]string{"postgres"}, manner{syscall.SIGINT, 30 * time.Second},
+		[]string{"postgres"},
+		manner{syscall.SIGINT, 30 * time.Second},
 		"https://www.postgresql.org/docs/current/server-shutdown.html",
 	},
 	{
 		// SIGTERM starts it anew, unless it was told to die on it. SIGINT ends it in
 		// either case.
-		[]string{"uwsgi", "uwsgi-core"}, manner{syscall.SIGINT, DefaultGrace},
+		[]string{"uwsgi", "uwsgi-core"},
+		manner{syscall.SIGINT, DefaultGrace},
 		"https://uwsgi-docs.readthedocs.io/en/latest/Management.html",
 	},
 }
