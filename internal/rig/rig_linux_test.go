@@ -239,6 +239,8 @@ type manager struct {
 	Restart   string   `json:"restart"`
 	Stop      []string `json:"stop"`
 	StartedBy []string `json:"started_by"`
+	AlsoStops []string `json:"also_stops"`
+	Listens   []string `json:"listens"`
 	Reason    string   `json:"reason"`
 }
 

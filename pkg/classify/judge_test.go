@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"strings"
 	"testing"
 
 	gocmp "github.com/google/go-cmp/cmp"
@@ -16,44 +17,55 @@ import (
 	"github.com/killport/killport/pkg/process"
 )
 
-// either stands for both in a row of the table.
-const either = "no yes"
-
-// The table of the design, row by row.
-var table = []struct {
+// row is a row of the table of statuses: "yes", "no" or "any", and the status.
+type row struct {
 	listed, failed, ghost, taken string
 	want                         Status
-}{
-	{"no", either, either, "no", Free},
-	{"yes", "no", either, "no", Cleaned},
-	{"yes", "yes", "no", either, Partial},
-	{"yes", "yes", "yes", "no", Partial},
-	{"yes", "no", "yes", "yes", Ghost},
-	{"yes", "yes", "yes", "yes", Stuck},
-	{"yes", "no", "no", "yes", Stuck},
-	{"no", either, either, "yes", Stuck},
+}
+
+// table is that of the design.
+func table(t *testing.T) (rows []row) {
+	t.Helper()
+	b, err := os.ReadFile("../../docs/design.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(b), "\n| held before ")
+	lines := strings.Split(rest, "\n")
+	for _, line := range lines[min(2, len(lines)):] { // below the head
+		cells := strings.Split(line, "|")
+		if len(cells) < 6 {
+			break
+		}
+		for i := range cells {
+			cells[i] = strings.Trim(cells[i], " `")
+		}
+		rows = append(rows, row{cells[1], cells[2], cells[3], cells[4], Status(cells[5])})
+	}
+	return rows
 }
 
 func TestJudgeIsTheTable(t *testing.T) {
+	rows := table(t)
 	eachCombination(func(listed, failed, ghost, taken bool) {
-		var rows int
-		for _, row := range table {
+		covering := 0
+		for _, row := range rows {
 			if !covers(row.listed, listed) || !covers(row.failed, failed) || !covers(row.ghost, ghost) || !covers(row.taken, taken) {
 				continue
 			}
-			rows++
+			covering++
 			if got := Judge(listed, failed, ghost, taken); got != row.want {
 				t.Errorf("Judge(%v, %v, %v, %v) = %s; want %s", listed, failed, ghost, taken, got, row.want)
 			}
 		}
-		if rows != 1 {
-			t.Errorf("rows for %v, %v, %v, %v = %d; want one", listed, failed, ghost, taken, rows)
+		if covering != 1 {
+			t.Errorf("rows for %v, %v, %v, %v = %d; want one", listed, failed, ghost, taken, covering)
 		}
 	})
 }
 
 func covers(cell string, is bool) bool {
-	return cell == either || cell == "yes" && is || cell == "no" && !is
+	return cell == "any" || cell == "yes" && is || cell == "no" && !is
 }
 
 func eachCombination(f func(listed, failed, ghost, taken bool)) {

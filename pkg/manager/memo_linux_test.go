@@ -47,15 +47,29 @@ func publishing(id string, pid int) string {
 // its shim.
 func shimmed(t *testing.T, id string) (pid int) {
 	t.Helper()
+	return shimmedBy(t, id, os.Geteuid())
+}
+
+// shimmedBy is the same of a user.
+func shimmedBy(t *testing.T, id string, uid int) (pid int) {
+	t.Helper()
 	sh, err := os.ReadFile("/bin/sh")
 	if err != nil {
 		t.Fatal(err)
 	}
-	shim := filepath.Join(t.TempDir(), "containerd-shim-runc-v2")
-	if err := os.WriteFile(shim, sh, 0o755); err != nil {
+	dir, err := os.MkdirTemp("", "shim") // which others may enter
+	if err == nil {
+		t.Cleanup(func() { os.RemoveAll(dir) })
+		err = os.Chmod(dir, 0o755)
+	}
+	shim := filepath.Join(dir, "containerd-shim-runc-v2")
+	if err := errors.Join(err, os.WriteFile(shim, sh, 0o755)); err != nil {
 		t.Fatal(err)
 	}
 	cmd := exec.CommandContext(t.Context(), shim, "-c", "sleep 60 & echo $!; read end; kill $!", "shim", "-id", id)
+	if uid != os.Geteuid() {
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(uid), Gid: uint32(uid)}}
+	}
 	leash, err := cmd.StdinPipe()
 	if err != nil {
 		t.Fatal(err)

@@ -704,8 +704,8 @@ func (h *hunt) tell() {
 		case t.managed == nil:
 			end := h.graceEnd(t)
 			awaited[end] = append(awaited[end], t.holder.PID)
-		case !slices.Contains(managers, t.managed.String()):
-			managers = append(managers, t.managed.String())
+		case !slices.Contains(managers, t.managed.All()):
+			managers = append(managers, t.managed.All())
 		}
 	}
 	for _, end := range slices.SortedFunc(maps.Keys(awaited), time.Time.Compare) {

@@ -290,7 +290,7 @@ func (t *target) force() {
 func (t *target) wouldDo(opts Options) {
 	switch {
 	case !t.settled() && t.managed != nil:
-		t.settle(WouldStop, "", t.managed.String())
+		t.settle(WouldStop, "", t.managed.All())
 		t.result.Stop = t.managed.Command(opts.Grace)
 	case !t.settled():
 		if err := t.pin.MayTerminate(); err != nil {

@@ -46,7 +46,7 @@ var Causes = []About{
 	{
 		CauseUnit, "A process listens that belongs to a service of systemd.",
 		"The service was started at boot or by hand, and `Restart=` starts it again when it is ended.",
-		"`systemctl stop UNIT`, and `systemctl disable UNIT` to keep it from coming back at boot. `killport PORT` stops it.",
+		"`systemctl stop UNIT`, and `systemctl disable UNIT` to keep it from coming back at boot. `killport PORT` stops it, unless others that need it would be stopped too: then it names them all.",
 	},
 	{
 		CauseSocketUnit, "PID 1, or a user's systemd, listens.", "A socket unit: systemd listens, and starts the service at the first connection.",

@@ -9,16 +9,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Ancestors are our parent, its parent, and so on. With [ErrCutOff] they are not
-// all: nobody tells who started the last one.
-func Ancestors() ([]int, error) {
-	line, cut, err := ancestors()
-	if err == nil && cut != 0 {
-		err = ErrCutOff
-	}
-	return line, err
-}
-
 // isAncestor reports whether pid is our parent, or its parent, and so on.
 // Where the line is cut, what pid has started tells, as far as we see it.
 func isAncestor(pid int) (bool, error) {
