@@ -151,7 +151,7 @@ func Isolation(names []string) string {
 
 // why says why a port was not freed.
 func why(res classify.Result) string {
-	word := Safe(strings.ReplaceAll(res.Reason, "_", " "))
+	word := Safe(res.Reason)
 	switch {
 	case word == "":
 		return ""

@@ -24,6 +24,7 @@ const MaxPID = 1 << 22
 type sys struct {
 	file *os.File
 	conn syscall.RawConn
+	held bool // by us, with SIGSTOP
 }
 
 func open(pid int) (*Pin, error) {
@@ -52,7 +53,7 @@ func open(pid int) (*Pin, error) {
 		file.Close()
 		return nil, fmt.Errorf("pidfd of %d: %w", pid, err)
 	}
-	p := &Pin{pid: pid, sys: sys{file, conn}}
+	p := &Pin{pid: pid, sys: sys{file: file, conn: conn}}
 	if err := p.tie(); err != nil {
 		p.close()
 		return nil, err

@@ -84,8 +84,7 @@ func (b Birth) boot() string {
 type Pin struct {
 	pid  int
 	sent []string
-	held bool // by us, with SIGSTOP
-	sys       // the handle, per operating system
+	sys  // the handle, per operating system
 }
 
 // Open pins the process that has pid now. Of a process that does not exist it
