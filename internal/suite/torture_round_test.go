@@ -258,6 +258,8 @@ func (r *round) pipe() {
 	before = r.listening()
 	code, out = r.endAndClassify(in.String())
 	r.judge(code, out, before)
+	// A record of nobody that could be seen is a failure for good, whoever has the port later.
+	records = slices.DeleteFunc(records, func(line string) bool { return gjson.Get(line, "pid").Int() == 0 })
 	r.old = append(r.old, records...)
 	r.old = r.old[max(0, len(r.old)-50):]
 }
