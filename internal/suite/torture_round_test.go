@@ -258,6 +258,8 @@ func (r *round) pipe() {
 	before = r.listening()
 	code, out = r.endAndClassify(in.String())
 	r.judge(code, out, before)
+	// A record of nobody that could be seen is a failure for good, whoever has the port later.
+	records = slices.DeleteFunc(records, func(line string) bool { return gjson.Get(line, "pid").Int() == 0 })
 	r.old = append(r.old, records...)
 	r.old = r.old[max(0, len(r.old)-50):]
 }
@@ -311,11 +313,11 @@ func (r *round) judge(code int, out string, before map[string]bool) {
 		}
 	}
 	switch {
-	case r.role == handsOn && stays: // of whom it is known that they may be faster
+	case r.role == handsOn && stays: // it may be faster, and yet it is there
 		r.outrun.Add(1)
 		if status == "ghost" {
-			r.ghosts.Add(1)
-			r.Logf("%s: a ghost, it is said:\n%s", r.mode, r.said.String())
+			r.untrue.Add(1)
+			r.fail("it is called a ghost")
 		}
 	case !r.fleeting && status != "cleaned" && r.role != handsOn:
 		r.unfree.Add(1)
