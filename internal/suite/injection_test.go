@@ -466,18 +466,29 @@ func TestWithoutPidfd(t *testing.T) {
 }
 
 // TestThreadHasThePID: a holder has ended, and its PID is a thread's now, as
-// happens more often than that it is a process's. The port is free, then.
+// happens more often than that it is a process's. The port is free, then; or else
+// the record leads by its cookie to who has its socket now.
 func TestThreadHasThePID(t *testing.T) {
 	require(t, "private")
 	holder, innocent := zoo(t, t.TempDir(), "serve"), zoo(t, t.TempDir(), "threads", "--n=8")
 	record := list(t, holder.Port)
 	record = set(t, record, "pid", strconv.Itoa(thread(t, innocent.PID)))
+	cooked := record
+	record = set(t, record, "socket", fmt.Sprintf(`{"inode":%d}`, gjson.Get(record, "socket.inode").Int()))
 	for _, want := range []string{"refused", "reused"} { // in vain as long as somebody listens
 		res := run(t, tool(t.Context(), record, "pkill2", "--grace=0"))
 		if got := gjson.Get(res.stdout, "pkill2.outcome").String(); got != want {
 			t.Errorf("outcome %q; want %q: %s", got, want, res.stdout)
 		}
 		innocent.lives(t, innocent.PID)
+		if want == "refused" {
+			holder.lives(t, holder.PID)
+			res = run(t, tool(t.Context(), cooked, "pkill2"))
+			if got := gjson.Get(res.stdout, "..#.pkill2.outcome").String(); got != `["reused","terminated"]` {
+				t.Errorf("by the cookie: outcomes %s; want reused, and the holder terminated: %s", got, res.stdout)
+			}
+			innocent.lives(t, innocent.PID)
+		}
 		holder.end()
 	}
 }

@@ -44,6 +44,7 @@ func begin(t *testing.T, cmd *exec.Cmd) *started {
 	if cmd.Stderr == nil {
 		cmd.Stderr = &s.stderr
 	}
+	cmd.WaitDelay = time.Second // another one may have its output still
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}

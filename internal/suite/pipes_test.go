@@ -49,7 +49,7 @@ func TestRows(t *testing.T) {
 			require(t, tt.needs...)
 			dir, port := t.TempDir(), freshPorts(1)
 			script := strings.NewReplacer(
-				"SERVE", "zoo serve --leash --life=1m 127.0.0.1:$P", "WAIT", `until [ "$(listeners $P)" ]; do sleep 0.01; done`,
+				"SERVE", "zoo serve --leash --life=1m 127.0.0.1:$P", "WAIT", `until listeners $P | grep -q .; do sleep 0.01; done`,
 			).Replace(tt.script)
 			r, leash, err := os.Pipe()
 			if err != nil {
