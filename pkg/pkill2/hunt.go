@@ -130,7 +130,7 @@ func (h *hunt) place(ctx context.Context, l listeners.Listener, said *manager.Ma
 		id.ghost = l.Socket.Key()
 	}
 	if known := h.known[id]; len(known) > 0 && (known[0].others == nil || !known[0].others()) {
-		known[0].join(l)
+		known[0].join(ctx, l, said)
 		return known[0]
 	}
 	t := &target{opts: h.opts, holder: l, sockets: []listeners.Listener{l}}
@@ -138,7 +138,7 @@ func (h *hunt) place(ctx context.Context, l listeners.Listener, said *manager.Ma
 	for _, twin := range h.known[id] {
 		if twin.isTwin(t) {
 			t.close()
-			twin.join(l)
+			twin.join(ctx, l, said)
 			return twin
 		}
 	}

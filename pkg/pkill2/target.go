@@ -27,6 +27,7 @@ type target struct {
 	manner    manner           // of asking it to end
 	others    func() bool      // whether each of its sockets may have a manager of its own
 	proven    bool             // it was the right process when we came
+	decided   bool             // whether it may be ended, and how
 	thread    bool             // its PID is a thread's now
 	asked     time.Time        // when the soft signal was sent; zero: not yet
 	forced    time.Time        // the same for SIGKILL
@@ -50,10 +51,24 @@ func (t *target) close() {
 
 // join adds another socket that the same process holds, and the same thing
 // manages.
-func (t *target) join(l listeners.Listener) {
+func (t *target) join(ctx context.Context, l listeners.Listener, said *manager.Manager) {
 	t.sockets = append(t.sockets, l)
 	if t.result.Outcome == Released { // of the sockets that it was asked for until now
-		t.verify()
+		if !t.decided {
+			t.holder, t.said = l, said
+		}
+		t.consider(ctx)
+	}
+	if !t.settled() && l.Protected != "" {
+		t.settle(Protected, string(l.Protected), t.info.Name)
+	}
+}
+
+// consider settles t unless it is the holder that was named, and to be ended.
+func (t *target) consider(ctx context.Context) {
+	if t.verify(); !t.settled() && !t.decided {
+		t.decided = true
+		t.decide(ctx, t.opts)
 	}
 }
 
@@ -107,9 +122,7 @@ func (t *target) prepare(ctx context.Context, opts Options, said *manager.Manage
 	}
 	t.manner, t.said = opts.manner(t.info), said
 	t.others = sync.OnceValue(func() bool { return manager.ForOthers(pin, t.info) })
-	if t.verify(); !t.settled() {
-		t.decide(ctx, opts, said)
-	}
+	t.consider(ctx)
 }
 
 // isPast reports whether what the record says was so, and is not any more: the
@@ -175,15 +188,15 @@ func (t *target) verify() {
 // decide settles t if it must not be ended, and finds the lever of one that is
 // not to be signalled. What a record says of its manager is not trusted with
 // that, since it could name any command: it can only have t left alone.
-func (t *target) decide(ctx context.Context, opts Options, said *manager.Manager) {
-	protected, err := process.Protect(t.pin, t.info)
+func (t *target) decide(ctx context.Context, opts Options) {
+	protected, err := pidcheck.Protect(t.pin, t.info, t.holder)
 	if err != nil {
 		t.fail(err, "unverified")
 		return
 	}
 	if opts.Via != ViaProcess {
 		t.manager = manager.Of(ctx, t.pin, t.info, t.holder)
-	} else if said == nil {
+	} else if t.said == nil {
 		t.inService = strings.HasSuffix(manager.UnitOf(t.holder.PID), ".service")
 	}
 	if ctx.Err() != nil { // and nobody could be asked
@@ -191,8 +204,8 @@ func (t *target) decide(ctx context.Context, opts Options, said *manager.Manager
 		return
 	}
 	way := pidcheck.Decide(protected, t.manager.Control(), opts.leave())
-	if way == pidcheck.BySignal && pidcheck.Decide(protected, said.Control(), opts.leave()) == pidcheck.Managed {
-		t.manager, way = said, pidcheck.Managed
+	if way == pidcheck.BySignal && pidcheck.Decide(protected, t.said.Control(), opts.leave()) == pidcheck.Managed {
+		t.manager, way = t.said, pidcheck.Managed
 	}
 	switch way {
 	case pidcheck.ByLever:
