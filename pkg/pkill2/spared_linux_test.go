@@ -1,8 +1,12 @@
 package pkill2_test
 
 import (
+	"fmt"
+	"io"
 	"os"
+	"os/signal"
 	"path/filepath"
+	"syscall"
 	"testing"
 	"time"
 
@@ -64,4 +68,40 @@ func TestSparedByItsRecord(t *testing.T) {
 			}
 		}
 	}
+}
+
+// bind binds a port and does not listen. By SIGUSR1 it connects, by SIGUSR2 it
+// closes.
+func bind() {
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, syscall.SIGUSR1, syscall.SIGUSR2)
+	socket := func() int {
+		fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM, 0)
+		if err == nil {
+			err = syscall.Bind(fd, &syscall.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}})
+		}
+		if err != nil {
+			panic(err)
+		}
+		return fd
+	}
+	port := func(fd int) int {
+		name, err := syscall.Getsockname(fd)
+		if err != nil {
+			panic(err)
+		}
+		return name.(*syscall.SockaddrInet4).Port
+	}
+	client, server := socket(), socket()
+	if err := syscall.Listen(server, 1); err != nil {
+		panic(err)
+	}
+	fmt.Println(port(client))
+	if <-signals == syscall.SIGUSR2 {
+		syscall.Close(client)
+	} else if err := syscall.Connect(client, &syscall.SockaddrInet4{Port: port(server), Addr: [4]byte{127, 0, 0, 1}}); err != nil {
+		panic(err)
+	}
+	io.Copy(io.Discard, os.Stdin)
+	os.Exit(0)
 }
