@@ -206,6 +206,10 @@ func (e engine) manager(c inspection) *Manager {
 		}
 		return m.never(fmt.Errorf("its swarm would start another one for the service %s", service))
 	}
+	if weAreIn(c.ID) {
+		m.Stop = nil // nor is it for anybody to paste
+		return m.never(errors.New("killport does not stop it: it is in there itself"))
+	}
 	return &m
 }
 
