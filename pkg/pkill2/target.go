@@ -140,10 +140,11 @@ func proves(l listeners.Listener) bool {
 
 // unseen looks for a lever of a holder that we may not see: systemd tells
 // everybody where it listens, and who may use the engine need not see its proxy
-// to stop a container. Neither tells who is outside of our PID namespace.
+// to stop a container. Neither tells who is outside of our PID namespace; and with
+// a /proc of another one we do not see what we are in ourselves.
 func (t *target) unseen(ctx context.Context, opts Options) {
 	var m *manager.Manager
-	if opts.Via != ViaProcess && t.holder.HiddenBy != listeners.ByNamespace {
+	if opts.Via != ViaProcess && t.holder.HiddenBy != listeners.ByNamespace && process.Visible() == nil {
 		if m = manager.SocketUnitOf(ctx, t.holder); m == nil {
 			m = manager.Publisher(ctx, t.holder)
 		}
