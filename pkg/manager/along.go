@@ -38,6 +38,9 @@ const maxAlong = 256
 func (b bus) along(ctx context.Context, stopped properties) (all []properties, err error) {
 	known := map[string]bool{stopped.text("Id"): true}
 	for next := stopped.listed(dependants, known); ; {
+		if len(known) > maxAlong {
+			return nil, fmt.Errorf("more than %d units depend on it", maxAlong)
+		}
 		var shown []properties
 		if len(next) > 0 {
 			shown, err = b.up(ctx, next)
@@ -56,9 +59,7 @@ func (b bus) along(ctx context.Context, stopped properties) (all []properties, e
 			known[p.text("Id")] = true
 			next = append(next, p.listed(dependants, known)...)
 		}
-		if all = append(all, shown...); len(known) > maxAlong {
-			return nil, fmt.Errorf("more than %d units depend on it", maxAlong)
-		}
+		all = append(all, shown...)
 	}
 }
 
