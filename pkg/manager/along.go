@@ -91,7 +91,8 @@ func (b bus) unneeded(ctx context.Context, stopped []properties) (all []properti
 	}
 	shown, err := b.show(ctx, unitKeys, names...)
 	for _, p := range shown {
-		if !p.isUp() || p.text("StopWhenUnneeded") != "yes" {
+		id := p.text("Id")
+		if gone[id] || !isUnitName(id) || !p.isUp() || p.text("StopWhenUnneeded") != "yes" { // a user's systemd may answer anything
 			continue
 		}
 		var rest []properties

@@ -138,7 +138,12 @@ func TestAlongUnknown(t *testing.T) {
 		units["web.service"] += name + " "
 		units[name] = "ActiveState=active"
 	}
+	units["odd.service"] = "ActiveState=active\nStopWhenUnneeded=yes\nWants=other.service"
+	units["other.service"] = "ActiveState=inactive\n\nId=odd.service\nActiveState=active\nStopWhenUnneeded=yes" // it answers what nobody asked
 	fakeSystemd(t, units)
+	if m := (bus{}).unit(t.Context(), Manager{Kind: Unit, Name: "odd.service"}, shown(t, "odd.service")); m.AlsoStops != nil {
+		t.Errorf("unit() = %+v, which goes along with itself", m)
+	}
 	web := shown(t, "web.service")
 	if m := (bus{}).unit(t.Context(), Manager{Kind: Unit, Name: "web.service"}, web); m.Halts() || !strings.Contains(m.Reason, "more than 256 units") {
 		t.Errorf("unit() = %+v, whose reach is too far", m)
