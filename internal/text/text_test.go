@@ -230,7 +230,7 @@ func TestTexts(t *testing.T) {
 		},
 		{
 			text.Status, status + `,"status":"stuck","reason":"in_use","detail":"1 connection has it","hint":"h","diagnostics":{"findings":[]}`,
-			"TCP port 8000: stuck (in use: 1 connection has it)\n  hint: h\n",
+			"TCP port 8000: stuck (in_use: 1 connection has it)\n  hint: h\n",
 		},
 		{
 			text.Report, `"port":8000,"addr":"[::1]","verdict":"free","isolated":["pid","net"]`,

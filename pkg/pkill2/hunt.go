@@ -240,15 +240,16 @@ func (h *hunt) run(ctx context.Context, in []item) error {
 
 // confirm settles those of whom no socket is in the table as its record says: with
 // that cookie, that protocol, that port. A socket that they have is none of
-// our business then. The table is read anew: to ask what manages them may have
-// taken a while, in which a socket can become that of a connection.
+// our business then, whether we may see them or not. The table is read anew: to
+// ask what manages them may have taken a while, in which a socket can become that
+// of a connection.
 func (h *hunt) confirm(ctx context.Context) error {
 	_, err := h.look(ctx)
 	if err != nil {
 		return err
 	}
 	for _, t := range h.targets {
-		if !t.settled() && !t.hasAny(h.rows) {
+		if (!t.settled() || t.result.Outcome == Hidden) && !t.hasAny(h.rows) {
 			t.result.AlsoListens = nil
 			t.settle(Released, "", "")
 		}
