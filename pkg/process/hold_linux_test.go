@@ -1,7 +1,9 @@
 package process_test
 
 import (
+	"bytes"
 	"os"
+	"os/exec"
 	"slices"
 	"strconv"
 	"strings"
@@ -116,6 +118,26 @@ func TestOfThisBoot(t *testing.T) {
 		if birth.OfThisBoot() != want {
 			t.Errorf("Birth(%q).OfThisBoot() = %v; want %v", birth, !want, want)
 		}
+	}
+}
+
+// Where /proc does not tell the boot, a birth that has none may be of any.
+func TestOfUnknownBoot(t *testing.T) {
+	const unknown = "KILLPORT_TEST_UNKNOWN_BOOT"
+	if os.Getenv(unknown) != "" {
+		if b := process.Birth(":1:2"); b.OfThisBoot() {
+			t.Errorf("Birth(%q).OfThisBoot() = true", b)
+		}
+		return
+	}
+	cmd := exec.Command("unshare", "--mount", "sh", "-c", `mount -t proc -o subset=pid proc /proc && exec "$0" -test.run='^TestOfUnknownBoot$'`, os.Args[0])
+	cmd.Env = append(os.Environ(), unknown+"=yes")
+	out, err := cmd.CombinedOutput()
+	switch {
+	case bytes.Contains(out, []byte("FAIL")):
+		t.Errorf("%s", out)
+	case err != nil:
+		t.Skipf("no /proc of processes alone: %v: %s", err, out)
 	}
 }
 
