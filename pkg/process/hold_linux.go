@@ -27,6 +27,7 @@ func (p *Pin) hold(limit time.Duration) error {
 	end := time.Now().Add(limit)
 	for pause := 20 * time.Microsecond; !p.stands(); pause = min(2*pause, time.Millisecond) {
 		if p.exited() {
+			p.mark(false)
 			return ErrGone
 		}
 		if time.Now().After(end) {

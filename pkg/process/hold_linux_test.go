@@ -51,9 +51,15 @@ func TestHold(t *testing.T) {
 		if err := p.Hold(5 * time.Second); err != nil || threadStates(t, c.pid()) != "T" {
 			t.Errorf("Hold = %v, threads %s; want all of them stopped", err, threadStates(t, c.pid()))
 		}
+		if !process.Holding() {
+			t.Error("somebody is held, and Holding() = false")
+		}
 		c.order(t, "be there")
 		if err := done(p); err != nil {
 			t.Errorf("%s: %v", name, err)
+		}
+		if process.Holding() {
+			t.Errorf("%s: Holding() = true", name)
 		}
 		if got := c.answer(t); got != "done" {
 			t.Errorf("%s: it says %q", name, got)
@@ -86,6 +92,9 @@ func TestHoldOfGone(t *testing.T) {
 	c.dismiss(t, p)
 	if err := p.Hold(time.Second); err != nil && err != process.ErrGone {
 		t.Errorf("Hold of one that has ended = %v", err)
+	}
+	if process.Holding() {
+		t.Error("nobody is there, and Holding() = true")
 	}
 	if err := p.Resume(); err != nil {
 		t.Errorf("Resume of one that has ended = %v", err)
