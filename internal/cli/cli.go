@@ -77,8 +77,16 @@ func run(name, help string, grammar any, args []string, stdin io.Reader, stdout,
 // that its child has had already.
 const sameRequest = 100 * time.Millisecond
 
+// afterRequest calls stop, after which one more signal ends us: not while somebody
+// is held, who would stay so.
 func afterRequest(ctx context.Context, stop func()) {
-	context.AfterFunc(ctx, func() { time.AfterFunc(sameRequest, stop) })
+	context.AfterFunc(ctx, func() {
+		time.Sleep(sameRequest)
+		for process.Holding() {
+			time.Sleep(time.Millisecond)
+		}
+		stop()
+	})
 }
 
 // borrowed reports whether we have the rights of another user or group than who

@@ -2,8 +2,10 @@ package cli
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"os"
+	"os/exec"
 	"os/signal"
 	"strings"
 	"syscall"
@@ -13,6 +15,7 @@ import (
 
 	"github.com/killport/killport/internal/ptytest"
 	"github.com/killport/killport/pkg/jsonl"
+	"github.com/killport/killport/pkg/process"
 )
 
 // An interrupted is told to stop by itself, and does.
@@ -117,5 +120,39 @@ func TestNothingRaw(t *testing.T) {
 		if i := strings.IndexFunc(said, func(c rune) bool { return !unicode.IsPrint(c) && c != '\n' }); i >= 0 || strings.Count(said, "\n") != 2 {
 			t.Errorf("%q", said)
 		}
+	}
+}
+
+// While somebody is held by SIGSTOP, one more signal does not end us.
+func TestEndsWithNobodyHeld(t *testing.T) {
+	child := exec.Command("sleep", "60")
+	if err := child.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = child.Process.Kill(); _ = child.Wait() }()
+	pin, err := process.Open(child.Process.Pid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer pin.Close()
+	if err := pin.Hold(10 * time.Second); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	stopped := make(chan struct{})
+	afterRequest(ctx, func() { close(stopped) })
+	cancel()
+	select {
+	case <-stopped:
+		t.Error("one more signal ends us, and leaves somebody stopped")
+	case <-time.After(2 * sameRequest):
+	}
+	if err := pin.Resume(); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-stopped:
+	case <-time.After(20 * time.Second):
+		t.Error("nobody is held, and no signal ends us")
 	}
 }

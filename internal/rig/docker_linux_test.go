@@ -111,6 +111,9 @@ func TestDocker(t *testing.T) {
 			if !in.running("web") || len(dry.holders) == 0 {
 				t.Fatalf("the dry run says too little or does too much: %s", dry.output)
 			}
+			if blind := in.killport([]string{"unshare", "--pid", "--fork"}, args[0]); blind.exit != 1 || !in.running("web") {
+				t.Fatalf("with a /proc of others: exit %d, %s", blind.exit, blind.output)
+			}
 			first := in.killport(nil, args[0])
 			in.freed(first, args[0], "cleaned")
 			if !slices.Equal(first.port.Stopped, []string{"container web (docker)"}) {

@@ -124,6 +124,21 @@ func TestSystemdAlsoStops(t *testing.T) {
 		// It is of nobody else's: killport outside of it may stop it.
 		untouched(r, r.killport(nil, "18130"), "inside.service", "inside.service")
 	})
+	t.Run("what nobody needs then", func(t *testing.T) {
+		in := &rig{t: t, init: r.init, log: r.log}
+		in.start("front.service", 18141)
+		res := in.killport(nil, "18141")
+		if res.exit != 1 || !strings.Contains(res.port.Detail, "unneeded.service would be stopped too") || !in.listens(18141) {
+			t.Errorf("no true refusal: exit %d, %s", res.exit, res.output)
+		}
+		in.run("systemctl", "start", "also-front.service")
+		in.freed(in.killport(nil, "18141"), "18141")
+		if got := in.states("front.service", "also-front.service", "unneeded.service"); !slices.Equal(got, []string{"inactive", "active", "active"}) {
+			t.Errorf("while another needs it: %q", got)
+		}
+		in.run("systemctl", "stop", "also-front.service")
+		in.eventually("systemd has stopped what nobody needs", func() bool { return in.states("unneeded.service")[0] == "inactive" })
+	})
 	t.Run("the system would end", func(t *testing.T) {
 		in := &rig{t: t, init: r.init, log: r.log}
 		in.start("last.service", 18132)

@@ -25,7 +25,7 @@ cd "$(dirname "$0")"
 echo "$*" >>log
 until [ "$1" = -- ]; do shift; done
 shift
-for unit in $*; do if [ -e "$unit" ]; then cat "$unit"; echo; fi; done
+for unit in $*; do if [ -e "$unit" ]; then cat -- "$unit"; echo; fi; done
 `
 	if err := os.WriteFile(filepath.Join(dir, "systemctl"), []byte(script), 0o755); err != nil {
 		t.Fatal(err)
@@ -49,8 +49,8 @@ func shown(t *testing.T, name string) properties {
 func TestAlong(t *testing.T) {
 	const up = "ActiveState=active\nKillMode=control-group\n"
 	groups, err := readCgroups("self")
-	if err != nil || groups.systemd == "/" {
-		t.Skip("we are in no cgroup of our own")
+	if err != nil {
+		t.Fatal(err)
 	}
 	asked := fakeSystemd(t, map[string]string{
 		"db.service":     up + "RequiredBy=app.service off.service\nRequisiteOf=r.service\nBoundBy=b.service\nConsistsOf=p.service\nPropagatesStopTo=s.service",
@@ -72,6 +72,18 @@ func TestAlong(t *testing.T) {
 		"end.service":   up + "RequiredBy=last.service",
 		"last.service":  up + "SuccessAction=poweroff",
 
+		"front.service":  up + "Requires=back.service\nWants=shared.service plain.service idle.service -.mount",
+		"back.service":   up + "StopWhenUnneeded=yes\nRequiredBy=front.service off.service\nConsistsOf=log.service\nWants=deep.service",
+		"log.service":    up,
+		"deep.service":   up + "StopWhenUnneeded=yes\nWantedBy=back.service",
+		"shared.service": up + "StopWhenUnneeded=yes\nWantedBy=front.service own.service",
+		"plain.service":  up + "WantedBy=front.service",
+		"idle.service":   "StopWhenUnneeded=yes\nActiveState=inactive",
+		"-.mount":        up + "RequiredBy=front.service",
+
+		"rooted.service": up + "RequiredBy=-x.service",
+		"-x.service":     up,
+
 		"lazy.socket":   up + "Listen=127.0.0.1:8000 (Stream)\nTriggers=lazy.service\nRequiredBy=lazy.service",
 		"lazy.service":  up + "TriggeredBy=lazy.socket\nRequiredBy=other.service",
 		"other.service": up,
@@ -85,6 +97,7 @@ func TestAlong(t *testing.T) {
 		{"under.service", "own.service", "", "killport does not stop own.service, which would be stopped too: it is in there itself"},
 		{"end.service", "last.service", "", "killport does not stop last.service, which would be stopped too: it has SuccessAction=poweroff"},
 		{"timed.service", "", "systemctl stop timed.service", ""},
+		{"front.service", "back.service deep.service log.service", "systemctl stop front.service back.service deep.service log.service", "back.service, deep.service, log.service would be stopped too"},
 		{"lazy.socket", "other.service", "systemctl stop lazy.socket other.service", "other.service would be stopped too"},
 	} {
 		m := bus{}.unit(t.Context(), Manager{Kind: Unit, Name: test.unit}, shown(t, test.unit))
@@ -100,6 +113,9 @@ func TestAlong(t *testing.T) {
 		if want := map[bool]Control{true: StopsOthers, false: Stoppable}[test.also != ""]; m.Halts() && m.Control() != want {
 			t.Errorf("%s: Control() = %s; want %s", test.unit, m.Control(), want)
 		}
+	}
+	if m := (bus{}).unit(t.Context(), Manager{Kind: Unit, Name: "rooted.service"}, shown(t, "rooted.service")); m.Halts() || m.Reason != `a unit "-x.service" depends on it` {
+		t.Errorf("unit() = %+v, with which goes what cannot be named", m)
 	}
 	before := len(asked())
 	ctx := Remember(t.Context())
@@ -122,7 +138,12 @@ func TestAlongUnknown(t *testing.T) {
 		units["web.service"] += name + " "
 		units[name] = "ActiveState=active"
 	}
+	units["odd.service"] = "ActiveState=active\nStopWhenUnneeded=yes\nWants=other.service"
+	units["other.service"] = "ActiveState=inactive\n\nId=odd.service\nActiveState=active\nStopWhenUnneeded=yes" // it answers what nobody asked
 	fakeSystemd(t, units)
+	if m := (bus{}).unit(t.Context(), Manager{Kind: Unit, Name: "odd.service"}, shown(t, "odd.service")); m.AlsoStops != nil {
+		t.Errorf("unit() = %+v, which goes along with itself", m)
+	}
 	web := shown(t, "web.service")
 	if m := (bus{}).unit(t.Context(), Manager{Kind: Unit, Name: "web.service"}, web); m.Halts() || !strings.Contains(m.Reason, "more than 256 units") {
 		t.Errorf("unit() = %+v, whose reach is too far", m)

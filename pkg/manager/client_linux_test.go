@@ -183,7 +183,7 @@ func TestClientHasOneDeadline(t *testing.T) {
 		var until time.Time
 		start := time.Now()
 		const grace = 30 * time.Second
-		got := clientLever{unitLever{units: []mortal{{name: "web.service"}}}, slowLever{time.Second, &until, err}}.halt(t.Context(), grace)
+		got := clientLever{unitLever{names: []string{"web.service"}, units: []mortal{{name: "web.service"}}}, slowLever{time.Second, &until, err}}.halt(t.Context(), grace)
 		if took := time.Since(start); took > 1900*time.Millisecond {
 			t.Errorf("it took %v, one after the other", took)
 		}
@@ -193,5 +193,25 @@ func TestClientHasOneDeadline(t *testing.T) {
 		if errors.Is(got, ErrSlow) != errors.Is(err, ErrSlow) || got != nil && !errors.Is(err, ErrSlow) {
 			t.Errorf("halt() = %v, whose container says %v", got, err)
 		}
+	}
+}
+
+// Nobody is killed before systemd knows that the unit is to stop.
+func TestToldBeforeItIsKilled(t *testing.T) {
+	dir := t.TempDir()
+	log := filepath.Join(dir, "log")
+	script := "#!/bin/sh\ncase $* in stop*--no-block*) sleep 0.2 ;; stop*) sleep 1 ;; esac\necho \"$*\" >>" + log + "\n"
+	if err := os.WriteFile(filepath.Join(dir, "systemctl"), []byte(script), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
+	web := unitLever{names: []string{"web.service"}, units: []mortal{{"web.service", []string{"all"}}}}
+	if err := web.halt(t.Context(), 0); err != nil {
+		t.Fatal(err)
+	}
+	said, err := os.ReadFile(log)
+	first, rest, _ := strings.Cut(string(said), "\n")
+	if err != nil || !strings.Contains(first, "--no-block") || !strings.HasPrefix(rest, "kill ") {
+		t.Errorf("systemd was told %q, %v; want to stop it, and then to kill", said, err)
 	}
 }

@@ -206,6 +206,10 @@ func (e engine) manager(c inspection) *Manager {
 		}
 		return m.never(fmt.Errorf("its swarm would start another one for the service %s", service))
 	}
+	if weAreIn(c.ID) {
+		m.Stop = nil // nor is it for anybody to paste
+		return m.never(errors.New("killport does not stop it: it is in there itself"))
+	}
 	return &m
 }
 
@@ -308,15 +312,16 @@ func (c inspection) has(addr netip.Addr) bool {
 }
 
 // isAt reports whether who listens at l may do it for that: an engine in a
-// virtual machine has an address of its own choice where none was asked for.
-// What cannot be read is nowhere.
+// virtual machine has an address of its own choice where none was asked for, but
+// not one of IPv6 for all of IPv4. What cannot be read is nowhere.
 func (b binding) isAt(l listeners.Listener) bool {
 	want, ok := b.addr()
 	at, err := netip.ParseAddr(strings.Trim(l.LocalAddr, "[]"))
 	if !ok || err != nil || want.Port() != l.LocalPort {
 		return false
 	}
-	return want.Addr().IsUnspecified() || at.IsUnspecified() || want.Addr().Unmap() == at.Unmap()
+	everywhere := b.HostIP == "" || want.Addr().IsUnspecified() && want.Addr().Is4() == at.Unmap().Is4()
+	return everywhere || at.IsUnspecified() || want.Addr().Unmap() == at.Unmap()
 }
 
 // addr is where it is.

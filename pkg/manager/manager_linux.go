@@ -150,7 +150,7 @@ func monitored(ctx context.Context, line []ancestor) *Manager {
 			continue
 		}
 		e, err := engineOf(podman, a.PID)
-		if err != nil || slices.Contains(ourContainers(), id) {
+		if err != nil || weAreIn(id) {
 			return nil
 		}
 		groups, _ := readCgroups(strconv.Itoa(a.PID))
@@ -173,18 +173,17 @@ func monitored(ctx context.Context, line []ancestor) *Manager {
 	return nil
 }
 
-// ourContainers are the containers of podman that we are in.
-func ourContainers() (ids []string) {
+// weAreIn reports whether we, or one of our ancestors, are in the container with
+// that ID: its cgroup says so, or who runs it is above us. One of ours may have left
+// the cgroup, or sees none of its name (cgroup_namespaces(7)).
+func weAreIn(id string) bool {
 	self, err := process.Look(os.Getpid())
-	if err != nil {
-		return nil
-	}
-	for _, a := range lineage(self) {
-		if id, ok := parseConmon(a.Info); ok {
-			ids = append(ids, id)
-		}
-	}
-	return ids
+	return err != nil || slices.ContainsFunc(lineage(self), func(a ancestor) bool {
+		groups, _ := readCgroups(strconv.Itoa(a.PID))
+		conmons, _ := parseConmon(a.Info)
+		shims, _ := parseShim(a.Info)
+		return groups.name(id) || conmons == id || shims == id
+	})
 }
 
 // engineOf is the engine of that name of the user whose process it is.

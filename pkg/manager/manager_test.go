@@ -226,6 +226,10 @@ func TestPublication(t *testing.T) {
 		{listeners.UDP, "127.0.0.1", 8082, "", true},
 		{listeners.TCP, "127.0.0.1", 80, "", false},
 		{listeners.TCP, "127.0.0.3", 8083, "", true},
+		{listeners.TCP, "[::]", 8083, "", true},
+		{listeners.TCP, "[::1]", 8083, "", false}, // another may have it
+		{listeners.TCP, "127.0.0.1", 8081, "", false},
+		{listeners.UDP, "[::1]", 8082, "", true},
 		{listeners.TCP, "localhost", 8083, "", false}, // what cannot be read is nowhere
 		{listeners.TCP, "", 8083, "", false},
 		{listeners.TCP, "127.0.0.1", 8084, "", false},

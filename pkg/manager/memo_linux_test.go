@@ -105,6 +105,34 @@ func TestPublisher(t *testing.T) {
 	}
 }
 
+// insideVar is set for the test binary that is started as a process of a container.
+const insideVar = "KILLPORT_TEST_OURS"
+
+// The container that we are in is not stopped, whatever it publishes.
+func TestPublisherOfOurs(t *testing.T) {
+	if os.Getenv(insideVar) == "" {
+		shim := filepath.Join(t.TempDir(), "containerd-shim-runc-v2")
+		sh, err := os.ReadFile("/bin/sh")
+		if err := errors.Join(err, os.WriteFile(shim, sh, 0o755)); err != nil {
+			t.Fatal(err)
+		}
+		cmd := exec.CommandContext(t.Context(), shim, "-c", `"$0" -test.run='^TestPublisherOfOurs$'; exit $?`, os.Args[0], "-id", id)
+		cmd.Env = append(os.Environ(), insideVar+"=yes")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Errorf("in a container: %v\n%s", err, out)
+		}
+		return
+	}
+	fakeEngine(t, id, publishing(id, os.Getpid()))
+	if m := Publisher(t.Context(), web); m != nil {
+		t.Errorf("Publisher() = %+v, which would end us", m)
+	}
+	m := published(t.Context(), engine{name: docker}, publication{listener: web})
+	if m.Control() != Unstoppable || len(m.Stop) > 0 || !strings.Contains(m.Reason, "it is in there itself") {
+		t.Errorf("published() = %+v", m)
+	}
+}
+
 // What publishes the port elsewhere, or for whom, is not what listens here.
 func TestPublisherOfAnother(t *testing.T) {
 	here := shimmed(t, id)

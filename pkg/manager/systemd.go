@@ -222,7 +222,7 @@ func (b bus) unit(ctx context.Context, m Manager, p properties) *Manager {
 	if len(m.AlsoStops) > 0 {
 		m.Reason = strings.Join(m.AlsoStops, ", ") + " would be stopped too"
 	}
-	m.lever = unitLever{bus: b, units: doomed(append([]properties{p}, along...))}
+	m.lever = unitLever{bus: b, names: append([]string{m.Name}, m.AlsoStops...), units: doomed(append([]properties{p}, along...))}
 	return &m
 }
 
@@ -283,7 +283,8 @@ func (p properties) end() string {
 // unitLever stops a unit, and what goes along with it.
 type unitLever struct {
 	bus   bus
-	units []mortal // the unit itself, and then the others
+	names []string // that systemd is told: the unit itself, and then the others
+	units []mortal // these, and what is for them
 }
 
 // mortal is a unit that is stopped, and whom of it SIGKILL ends when the grace
@@ -318,27 +319,30 @@ func (p properties) whom() []string {
 	return []string{"main", "control"}
 }
 
-func (u unitLever) names() (names []string) {
-	for _, unit := range u.units {
-		names = append(names, unit.name)
-	}
-	return names
-}
-
 func (u unitLever) command(time.Duration) []string {
-	return u.bus.systemctl(append([]string{"stop"}, u.names()...)...)
+	return u.bus.systemctl(append([]string{"stop"}, u.names...)...)
 }
 
 // stop is what systemctl is told for the same.
 func (u unitLever) stop(flags ...string) []string {
-	return slices.Concat([]string{"stop", "--no-ask-password"}, flags, []string{"--"}, u.names())
+	return slices.Concat([]string{"stop", "--no-ask-password"}, flags, []string{"--"}, u.names)
 }
+
+// soon is a grace period that may be over before systemd has been told to stop a
+// unit. One that is killed before that has failed to it: what is for that is done
+// (OnFailure=), and it is started again (Restart=).
+const soon = time.Second
 
 // halt kills what is left of the unit when the grace period is over, through
 // systemd, whose own is 90 seconds as a rule, and not what was asked for.
 func (u unitLever) halt(ctx context.Context, grace time.Duration) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, grace+teardown, ErrSlow)
 	defer cancel()
+	if grace < soon {
+		if _, err := command.Run(ctx, u.bus.systemctl(u.stop("--no-block")...)...); err != nil {
+			return u.explain(err)
+		}
+	}
 	hurry, hold := context.WithCancel(ctx)
 	done := make(chan struct{})
 	go func() {

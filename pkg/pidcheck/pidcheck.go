@@ -107,11 +107,8 @@ func inspect(ctx context.Context, p *process.Pin, l listeners.Listener) (Result,
 	if !info.Started.IsZero() {
 		res.Started = &info.Started
 	}
-	if res.Protected, err = process.Protect(p, info); err != nil {
+	if res.Protected, err = Protect(p, info, l); err != nil {
 		return Result{}, err
-	}
-	if res.Protected == "" || res.Protected.Overridable() {
-		res.Protected = cmp.Or(l.Protected, res.Protected)
 	}
 	res.State, res.Reason, err = Verify(p, l)
 	if res.State == Reused {
@@ -124,6 +121,16 @@ func inspect(ctx context.Context, p *process.Pin, l listeners.Listener) (Result,
 		res.ManagedBy = manager.Of(ctx, p, info, l)
 	}
 	return res, nil
+}
+
+// Protect says what protects the pinned process, of which info was read through
+// the pin, by what it is or by what l says: who listed it may have seen more.
+func Protect(p *process.Pin, info process.Info, l listeners.Listener) (process.Protection, error) {
+	protected, err := process.Protect(p, info)
+	if protected == "" || protected.Overridable() {
+		protected = cmp.Or(l.Protected, protected)
+	}
+	return protected, err
 }
 
 // Verify says whether the pinned process is the holder that l speaks of:

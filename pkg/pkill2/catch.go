@@ -61,14 +61,18 @@ func (h *hunt) catch(ctx context.Context, lost []listeners.Socket) bool {
 }
 
 // hold takes one that was just found among the targets, and stops it if nothing
-// but a signal is to end it: it is decided before what becomes of it.
+// but a signal is to end it: it is decided before what becomes of it, which may
+// take a while, and so it is proven once more.
 func (h *hunt) hold(ctx context.Context, l listeners.Listener) *target {
 	if len(h.known[identity{pid: l.PID, birth: l.Birth}]) > 0 {
 		return nil
 	}
 	t := h.add(ctx, l, nil)
 	t.result.Found = true
-	if t.settled() || t.managed != nil || t.pin.Hold(holdTime) != nil {
+	if t.settled() || t.managed != nil {
+		return nil
+	}
+	if t.verify(); t.settled() || t.pin.Hold(holdTime) != nil {
 		return nil
 	}
 	return t

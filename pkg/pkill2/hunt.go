@@ -130,7 +130,7 @@ func (h *hunt) place(ctx context.Context, l listeners.Listener, said *manager.Ma
 		id.ghost = l.Socket.Key()
 	}
 	if known := h.known[id]; len(known) > 0 && (known[0].others == nil || !known[0].others()) {
-		known[0].join(l)
+		known[0].join(ctx, l, said)
 		return known[0]
 	}
 	t := &target{opts: h.opts, holder: l, sockets: []listeners.Listener{l}}
@@ -138,7 +138,7 @@ func (h *hunt) place(ctx context.Context, l listeners.Listener, said *manager.Ma
 	for _, twin := range h.known[id] {
 		if twin.isTwin(t) {
 			t.close()
-			twin.join(l)
+			twin.join(ctx, l, said)
 			return twin
 		}
 	}
@@ -203,8 +203,8 @@ func (h *hunt) found() []item {
 func (h *hunt) run(ctx context.Context, in []item) error {
 	err := h.take(ctx, in)
 	if err == nil {
-		h.confirm()
 		h.survey(ctx)
+		err = h.confirm(ctx)
 	}
 	if h.opts.DryRun {
 		if err != nil {
@@ -238,16 +238,23 @@ func (h *hunt) run(ctx context.Context, in []item) error {
 	return err
 }
 
-// confirm settles those of whom no socket listens as its record says: with
+// confirm settles those of whom no socket is in the table as its record says: with
 // that cookie, that protocol, that port. A socket that they have is none of
-// our business then, whether we may see them or not.
-func (h *hunt) confirm() {
-	h.observe()
+// our business then, whether we may see them or not. The table is read anew: to
+// ask what manages them may have taken a while, in which a socket can become that
+// of a connection.
+func (h *hunt) confirm(ctx context.Context) error {
+	_, err := h.look(ctx)
+	if err != nil {
+		return err
+	}
 	for _, t := range h.targets {
 		if (!t.settled() || t.result.Outcome == Hidden) && !t.hasAny(h.rows) {
+			t.result.AlsoListens = nil
 			t.settle(Released, "", "")
 		}
 	}
+	return nil
 }
 
 // survey notes what else is freed with each target. It is for telling: what
@@ -358,13 +365,14 @@ func (h *hunt) send(t *target) {
 	h.forced = time.Now()
 }
 
-// due reports whether t is to be signalled now. A worker is asked when its
+// due reports whether t is to be signalled now: not one that has none of the
+// sockets any more, nor one that has been. A worker is asked when its
 // parent has ended, or at half of the grace period: a parent that is there
 // would replace it, and one that ends well takes its workers along. A worker
 // is killed when its parent has been. What is on its way out is let go: to take
 // down its memory takes a while, which no signal makes shorter.
 func (h *hunt) due(t *target) bool {
-	if t.settled() || t.managed != nil {
+	if t.settled() || t.managed != nil || !t.freed.IsZero() {
 		return false
 	}
 	hard := h.isHard(t)

@@ -41,6 +41,8 @@ func child(mode string) {
 		master(mode)
 	case strings.HasPrefix(mode, "worker"):
 		work(mode)
+	case mode == "bound":
+		bind()
 	}
 	if strings.Contains(mode, "ignore") {
 		signal.Ignore(syscall.SIGTERM)

@@ -1,7 +1,6 @@
 package pkill2
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"os"
@@ -28,6 +27,7 @@ type target struct {
 	manner    manner           // of asking it to end
 	others    func() bool      // whether each of its sockets may have a manager of its own
 	proven    bool             // it was the right process when we came
+	decided   bool             // whether it may be ended, and how
 	thread    bool             // its PID is a thread's now
 	asked     time.Time        // when the soft signal was sent; zero: not yet
 	forced    time.Time        // the same for SIGKILL
@@ -51,13 +51,24 @@ func (t *target) close() {
 
 // join adds another socket that the same process holds, and the same thing
 // manages.
-func (t *target) join(l listeners.Listener) {
+func (t *target) join(ctx context.Context, l listeners.Listener, said *manager.Manager) {
 	t.sockets = append(t.sockets, l)
-	if l.Protected != "" && !t.settled() {
+	if t.result.Outcome == Released { // of the sockets that it was asked for until now
+		if !t.decided {
+			t.holder, t.said = l, said
+		}
+		t.consider(ctx)
+	}
+	if !t.settled() && l.Protected != "" {
 		t.settle(Protected, string(l.Protected), t.info.Name)
 	}
-	if t.result.Outcome == Released { // of the sockets that it was asked for until now
-		t.verify()
+}
+
+// consider settles t unless it is the holder that was named, and to be ended.
+func (t *target) consider(ctx context.Context) {
+	if t.verify(); !t.settled() && !t.decided {
+		t.decided = true
+		t.decide(ctx, t.opts)
 	}
 }
 
@@ -111,9 +122,7 @@ func (t *target) prepare(ctx context.Context, opts Options, said *manager.Manage
 	}
 	t.manner, t.said = opts.manner(t.info), said
 	t.others = sync.OnceValue(func() bool { return manager.ForOthers(pin, t.info) })
-	if t.verify(); !t.settled() {
-		t.decide(ctx, opts, said)
-	}
+	t.consider(ctx)
 }
 
 // isPast reports whether what the record says was so, and is not any more: the
@@ -131,10 +140,11 @@ func proves(l listeners.Listener) bool {
 
 // unseen looks for a lever of a holder that we may not see: systemd tells
 // everybody where it listens, and who may use the engine need not see its proxy
-// to stop a container. Neither tells who is outside of our PID namespace.
+// to stop a container. Neither tells who is outside of our PID namespace; and with
+// a /proc of another one we do not see what we are in ourselves.
 func (t *target) unseen(ctx context.Context, opts Options) {
 	var m *manager.Manager
-	if opts.Via != ViaProcess && t.holder.HiddenBy != listeners.ByNamespace {
+	if opts.Via != ViaProcess && t.holder.HiddenBy != listeners.ByNamespace && process.Visible() == nil {
 		if m = manager.SocketUnitOf(ctx, t.holder); m == nil {
 			m = manager.Publisher(ctx, t.holder)
 		}
@@ -179,18 +189,15 @@ func (t *target) verify() {
 // decide settles t if it must not be ended, and finds the lever of one that is
 // not to be signalled. What a record says of its manager is not trusted with
 // that, since it could name any command: it can only have t left alone.
-func (t *target) decide(ctx context.Context, opts Options, said *manager.Manager) {
-	protected, err := process.Protect(t.pin, t.info)
+func (t *target) decide(ctx context.Context, opts Options) {
+	protected, err := pidcheck.Protect(t.pin, t.info, t.holder)
 	if err != nil {
 		t.fail(err, "unverified")
 		return
 	}
-	if !protected.Absolute() {
-		protected = cmp.Or(t.holder.Protected, protected) // a stage before us is its neighbour
-	}
 	if opts.Via != ViaProcess {
 		t.manager = manager.Of(ctx, t.pin, t.info, t.holder)
-	} else if said == nil {
+	} else if t.said == nil {
 		t.inService = strings.HasSuffix(manager.UnitOf(t.holder.PID), ".service")
 	}
 	if ctx.Err() != nil { // and nobody could be asked
@@ -198,8 +205,8 @@ func (t *target) decide(ctx context.Context, opts Options, said *manager.Manager
 		return
 	}
 	way := pidcheck.Decide(protected, t.manager.Control(), opts.leave())
-	if way == pidcheck.BySignal && pidcheck.Decide(protected, said.Control(), opts.leave()) == pidcheck.Managed {
-		t.manager, way = said, pidcheck.Managed
+	if way == pidcheck.BySignal && pidcheck.Decide(protected, t.said.Control(), opts.leave()) == pidcheck.Managed {
+		t.manager, way = t.said, pidcheck.Managed
 	}
 	switch way {
 	case pidcheck.ByLever:

@@ -19,13 +19,15 @@ func (p *Pin) hold(limit time.Duration) error {
 	if p.stands() {
 		return nil
 	}
+	p.mark(true)
 	if err := p.signal(unix.SIGSTOP); err != nil {
+		p.mark(false)
 		return err
 	}
-	p.held = true
 	end := time.Now().Add(limit)
 	for pause := 20 * time.Microsecond; !p.stands(); pause = min(2*pause, time.Millisecond) {
 		if p.exited() {
+			p.mark(false)
 			return ErrGone
 		}
 		if time.Now().After(end) {
@@ -44,11 +46,23 @@ func (p *Pin) resume() error {
 	if !p.held {
 		return nil
 	}
-	p.held = false
-	if err := p.signal(unix.SIGCONT); !errors.Is(err, ErrGone) {
-		return err
+	err := p.signal(unix.SIGCONT)
+	p.mark(false)
+	if errors.Is(err, ErrGone) {
+		return nil
 	}
-	return nil
+	return err
+}
+
+// mark notes whether the process is held.
+func (p *Pin) mark(held bool) {
+	switch {
+	case held && !p.held:
+		holding.Add(1)
+	case p.held && !held:
+		holding.Add(-1)
+	}
+	p.held = held
 }
 
 // stands reports whether no thread of the process runs: each is stopped, by a

@@ -1,7 +1,9 @@
 package process_test
 
 import (
+	"bytes"
 	"os"
+	"os/exec"
 	"slices"
 	"strconv"
 	"strings"
@@ -49,9 +51,15 @@ func TestHold(t *testing.T) {
 		if err := p.Hold(5 * time.Second); err != nil || threadStates(t, c.pid()) != "T" {
 			t.Errorf("Hold = %v, threads %s; want all of them stopped", err, threadStates(t, c.pid()))
 		}
+		if !process.Holding() {
+			t.Error("somebody is held, and Holding() = false")
+		}
 		c.order(t, "be there")
 		if err := done(p); err != nil {
 			t.Errorf("%s: %v", name, err)
+		}
+		if process.Holding() {
+			t.Errorf("%s: Holding() = true", name)
 		}
 		if got := c.answer(t); got != "done" {
 			t.Errorf("%s: it says %q", name, got)
@@ -85,6 +93,9 @@ func TestHoldOfGone(t *testing.T) {
 	if err := p.Hold(time.Second); err != nil && err != process.ErrGone {
 		t.Errorf("Hold of one that has ended = %v", err)
 	}
+	if process.Holding() {
+		t.Error("nobody is there, and Holding() = true")
+	}
 	if err := p.Resume(); err != nil {
 		t.Errorf("Resume of one that has ended = %v", err)
 	}
@@ -116,6 +127,26 @@ func TestOfThisBoot(t *testing.T) {
 		if birth.OfThisBoot() != want {
 			t.Errorf("Birth(%q).OfThisBoot() = %v; want %v", birth, !want, want)
 		}
+	}
+}
+
+// Where /proc does not tell the boot, a birth that has none may be of any.
+func TestOfUnknownBoot(t *testing.T) {
+	const unknown = "KILLPORT_TEST_UNKNOWN_BOOT"
+	if os.Getenv(unknown) != "" {
+		if b := process.Birth(":1:2"); b.OfThisBoot() {
+			t.Errorf("Birth(%q).OfThisBoot() = true", b)
+		}
+		return
+	}
+	cmd := exec.Command("unshare", "--mount", "sh", "-c", `mount -t proc -o subset=pid proc /proc && exec "$0" -test.run='^TestOfUnknownBoot$'`, os.Args[0])
+	cmd.Env = append(os.Environ(), unknown+"=yes")
+	out, err := cmd.CombinedOutput()
+	switch {
+	case bytes.Contains(out, []byte("FAIL")):
+		t.Errorf("%s", out)
+	case err != nil:
+		t.Skipf("no /proc of processes alone: %v: %s", err, out)
 	}
 }
 

@@ -24,11 +24,11 @@ func (b Birth) Since(m Moment) bool {
 	return err == nil && Moment(at) >= m
 }
 
-// OfThisBoot reports whether b is the birth of a process of this boot. Only Linux
-// tells.
+// OfThisBoot reports whether b is provably the birth of a process of this boot. Only
+// Linux tells, and not where /proc has no more than processes (subset=pid).
 func (b Birth) OfThisBoot() bool {
 	boot, err := bootID()
-	return err == nil && b != "" && b.boot() == boot
+	return err == nil && boot != "" && b.boot() == boot
 }
 
 // Born returns the PIDs of children of the parents that were born at since or

@@ -238,11 +238,12 @@ func (p *Pin) terminate(sig syscall.Signal) (string, error) {
 	if err := p.signal(sig); err != nil {
 		return "", err
 	}
-	p.held = false
-	if err := p.signal(unix.SIGCONT); !errors.Is(err, ErrGone) {
-		return SignalName(sig), err
+	err := p.signal(unix.SIGCONT)
+	p.mark(false)
+	if errors.Is(err, ErrGone) { // it has ended already
+		err = nil
 	}
-	return SignalName(sig), nil // it has ended already
+	return SignalName(sig), err
 }
 
 func (p *Pin) wouldSend(sig syscall.Signal) string { return SignalName(sig) }

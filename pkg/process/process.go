@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -141,6 +142,11 @@ func (p *Pin) Hold(limit time.Duration) error { return p.hold(limit) }
 
 // Resume has a process go on that Hold has stopped.
 func (p *Pin) Resume() error { return p.resume() }
+
+// Holding reports whether a process is held: this program must not end then.
+func Holding() bool { return holding.Load() > 0 }
+
+var holding atomic.Int32
 
 // note remembers what was sent, if anything was.
 func (p *Pin) note(sent string, err error) error {

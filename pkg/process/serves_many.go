@@ -22,6 +22,8 @@ var servesMany = map[string]bool{
 	"vpnkit":          true,
 	"wslhost":         true,
 	"explorer":        true, // the desktop
+	"dbus-daemon":     true, // anybody can send it a socket, to hand on
+	"dbus-broker":     true,
 	"xinetd":          true, // one process listens for all services of its configuration
 	"inetd":           true,
 	"inetutils-inetd": true, // as Debian calls it

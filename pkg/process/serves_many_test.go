@@ -33,6 +33,8 @@ func TestServesMany(t *testing.T) {
 		{Info{Exe: "/usr/sbin/xinetd", Argv: []string{"/usr/sbin/xinetd", "-pidfile", "/run/xinetd.pid"}}, true},
 		{Info{Exe: "/usr/sbin/inetd"}, true},
 		{Info{Exe: "/usr/sbin/inetutils-inetd"}, true},
+		{Info{Exe: "/usr/bin/dbus-daemon"}, true},
+		{Info{Exe: "/usr/bin/dbus-broker"}, true},
 		{Info{Exe: "/usr/sbin/rlinetd"}, true},
 		{Info{Exe: "/usr/bin/busybox", Argv: []string{"busybox", "inetd", "-f"}}, true},
 		{Info{Exe: "/usr/bin/busybox", Argv: []string{"/usr/sbin/inetd"}}, true},
