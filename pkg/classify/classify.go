@@ -109,7 +109,7 @@ func Stage(queries ...listeners.Query) jsonl.Stage {
 func After(opts pkill2.Options, queries ...listeners.Query) jsonl.Stage {
 	return func(ctx context.Context, seq jsonl.Seq) jsonl.Seq {
 		return func(yield func(jsonl.Record, error) bool) {
-			ports := cases{byPort: map[uint16][]*portCase{}, flags: opts.Flags()}
+			ports := cases{byPort: map[uint16][]*portCase{}, flags: opts.Flags(), began: process.Now()}
 			for _, q := range queries {
 				ports.open(q).asked = true
 			}
@@ -149,12 +149,14 @@ type cases struct {
 	inOrder []*portCase // in which they came up
 	byPort  map[uint16][]*portCase
 	flags   []string // of killport, for what is done again
+	began   process.Moment
 }
 
 // portCase is one port, with all that was said of it.
 type portCase struct {
 	query   listeners.Query
 	flags   []string
+	began   process.Moment
 	asked   bool // for it; else it is here by its records
 	holders []holder
 }
@@ -181,7 +183,7 @@ func (c *cases) open(q listeners.Query) *portCase {
 			return known
 		}
 	}
-	opened := &portCase{query: q, flags: c.flags}
+	opened := &portCase{query: q, flags: c.flags, began: c.began}
 	c.inOrder = append(c.inOrder, opened)
 	c.byPort[q.Port] = append(c.byPort[q.Port], opened)
 	return opened
@@ -464,7 +466,7 @@ func (c *portCase) judge(s sight) Result {
 	}
 	res.Status = Judge(len(c.holders) > 0, len(res.Failed) > 0, len(res.Ghost) > 0, s.isTaken())
 	c.explain(&res, s.now)
-	if res.Status == Free && s.binds("EACCES") {
+	if res.Status.Freed() && s.bindError != "" && res.Hint == "" { // EACCES, EADDRNOTAVAIL
 		res.Hint = "nobody listens, and yet it cannot be had: " + c.command("portdiag")
 	}
 	return res

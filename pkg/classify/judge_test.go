@@ -115,6 +115,12 @@ func bound(pid int, inode uint64) listeners.Listener {
 	return l
 }
 
+// born is l of a process that was born since the zero Moment.
+func born(l listeners.Listener) listeners.Listener {
+	l.Birth = "boot:1:2"
+	return l
+}
+
 // took is what pkill2 says of who took the port, being older than the kill; reborn
 // the same of who is younger.
 func took(l listeners.Listener) []pkill2.Taker {
@@ -268,6 +274,12 @@ func TestVerdicts(t *testing.T) {
 			Result{Status: Stuck, Killed: []int{a}, RemainingPIDs: []int{own}, Reason: "taken", Hint: "who has it now: portdiag 8000"},
 		},
 		{
+			"taken by one that was born after pkill2 had looked",
+			[]holder{{Listener: at(a, 1), outcome: pkill2.Terminated, done: true}},
+			[]listeners.Listener{born(at(b, 2))},
+			Result{Status: Stuck, Killed: []int{a}, RemainingPIDs: []int{b}, Reason: "taken", Hint: "who has it now: portdiag 8000"},
+		},
+		{
 			"one that was killed",
 			[]holder{{Listener: at(a, 1), outcome: pkill2.Killed}, {Listener: at(b, 2), outcome: pkill2.Terminated}},
 			nil,
@@ -364,8 +376,8 @@ func TestVerdictsOfBind(t *testing.T) {
 			Result{Status: Partial, Failed: []int{a}, Reason: "denied"},
 		},
 		{"no permission", nil, "EACCES", Result{Status: Free, Hint: "nobody listens, and yet it cannot be had: portdiag 8000"}},
-		{"no permission after one that ended", []holder{{Listener: at(a, 1), outcome: pkill2.Killed}}, "EACCES", Result{Status: Cleaned, Killed: []int{a}, Forced: []int{a}}},
-		{"no such address", nil, "EADDRNOTAVAIL", Result{Status: Free}},
+		{"no permission after one that ended", []holder{{Listener: at(a, 1), outcome: pkill2.Killed}}, "EACCES", Result{Status: Cleaned, Killed: []int{a}, Forced: []int{a}, Hint: "nobody listens, and yet it cannot be had: portdiag 8000"}},
+		{"no such address", nil, "EADDRNOTAVAIL", Result{Status: Free, Hint: "nobody listens, and yet it cannot be had: portdiag 8000"}},
 	} {
 		tt.want.Port, tt.want.Isolated = 8000, process.Isolated()
 		for _, list := range []*[]int{&tt.want.Killed, &tt.want.Failed, &tt.want.Ghost, &tt.want.RemainingPIDs} {
@@ -392,6 +404,26 @@ func TestVerdictsOfShared(t *testing.T) {
 		got := c.judge(sight{now: []listeners.Listener{bound(a, 1)}})
 		if got.Status != tt.want || len(got.RemainingPIDs) > 0 || got.StillListening {
 			t.Errorf("%s: %+v; want %s", name, got, tt.want)
+		}
+	}
+}
+
+// PID 1 is the parent of all orphans: that it is a holder's says nothing of who
+// started that, unless there is a rule by which it is started again.
+func TestStarters(t *testing.T) {
+	for _, tt := range []struct {
+		holder holder
+		pid    int
+		want   bool
+	}{
+		{holder{outcome: pkill2.Terminated, ppid: os.Getpid()}, os.Getpid(), true},
+		{holder{outcome: pkill2.Terminated, ppid: 1}, 1, false},
+		{holder{outcome: pkill2.Terminated, ppid: 1, managed: &manager.Manager{Kind: manager.Unit, Restart: "no"}}, 1, false},
+		{holder{outcome: pkill2.Terminated, ppid: 1, managed: &manager.Manager{Kind: manager.Unit, Restart: "always"}}, 1, true},
+		{holder{outcome: pkill2.Denied, ppid: os.Getpid()}, os.Getpid(), false},
+	} {
+		if got := (&portCase{holders: []holder{tt.holder}}).starters().parents[tt.pid]; got != tt.want {
+			t.Errorf("%+v was started by its parent: %v; want %v", tt.holder, got, tt.want)
 		}
 	}
 }

@@ -69,13 +69,15 @@ func (c *portCase) taker(l listeners.Listener) *pkill2.Taker {
 }
 
 // unasked returns those who listen now, and were not asked about: no record names
-// their socket, and pkill2, which has looked for it, says of none that it came
-// after it.
+// their socket, pkill2, which has looked for it, says of none that it came after
+// it, and none was born since we began to read.
 func (c *portCase) unasked(now []listeners.Listener) []listeners.Listener {
 	if !slices.ContainsFunc(c.holders, func(h holder) bool { return h.done }) {
 		return nil
 	}
-	return slices.DeleteFunc(slices.Clone(now), func(l listeners.Listener) bool { return c.listed(l) || c.taker(l) != nil })
+	return slices.DeleteFunc(slices.Clone(now), func(l listeners.Listener) bool {
+		return c.listed(l) || c.taker(l) != nil || l.Birth.Since(c.began)
+	})
 }
 
 // starters are those who start holders again: the parents of those that ended,
@@ -85,13 +87,20 @@ type starters struct{ parents, supervisors map[int]bool }
 func (c *portCase) starters() starters {
 	by := starters{map[int]bool{}, map[int]bool{}}
 	for _, h := range c.holders {
-		if h.hasEnded() {
-			by.parents[h.ppid] = true
-			by.supervisors[h.supervisor()] = true
+		if !h.hasEnded() {
+			continue
 		}
+		if !adopts(h.ppid) || h.managed != nil && h.managed.Restart != "no" {
+			by.parents[h.ppid] = true
+		}
+		by.supervisors[h.supervisor()] = true
 	}
 	return by
 }
+
+// adopts reports whether a process has all orphans for children, and so need not
+// have started what it is the parent of: PID 1, and the systemd of a user.
+func adopts(pid int) bool { return pid == 1 || inspect(pid).Name == "systemd" }
 
 // of returns the PID of the parent of an ended holder, if it is pid's too, or of
 // its supervisor, if that is an ancestor of pid: there may be a shell between the
@@ -128,10 +137,20 @@ func (c *portCase) supervised(ctx context.Context, res *Result, now []listeners.
 }
 
 // mayKill reports whether one can be told to kill a process that has been found
-// to start others again. Windows has no such command.
+// to start others again: not what killport would not end. Windows has no such
+// command.
 func mayKill(pid int) bool {
-	ours, err := process.IsAncestor(pid)
-	return runtime.GOOS != "windows" && pid > 1 && err == nil && !ours
+	p, err := process.Open(pid)
+	if err != nil {
+		return false
+	}
+	defer p.Close()
+	info, err := p.Inspect()
+	if err != nil {
+		return false
+	}
+	protection, err := process.Protect(p, info)
+	return runtime.GOOS != "windows" && err == nil && protection == ""
 }
 
 func managerOf(ctx context.Context, pid int, now []listeners.Listener) *manager.Manager {
