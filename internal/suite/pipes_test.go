@@ -33,6 +33,7 @@ var rows = []struct {
 	{"behind", `{ WAIT; timeout 60 killport $P; } | setsid -w zoo run-holding 127.0.0.1:$P -- cat >out; : >done`, nil, "reason", "pipeline"},
 	{"listeners in the pipe", `SERVE | sh -c 'WAIT; exec listeners $P' | { cat >listed; cat listed; } | { pidcheck >out; : >done; }`, nil, "protected", "pipeline"},
 	{"pidcheck behind listeners", `SERVE | sh -c 'WAIT; exec listeners $P' | { cat >listed; cat listed; } | { pidcheck >out; : >done; }`, nil, "pidcheck.protected", "pipeline"},
+	{"pkill2 behind them", `SERVE | sh -c 'WAIT; exec listeners $P' | { cat >listed; cat listed; } | pidcheck | { pkill2 --override >out; : >done; }`, nil, "pkill2.reason", "pipeline"},
 	{"the same log", `{ SERVE <&3 & WAIT; killport $P | tee out; : >done; } 3<&0 | cat; wait`, nil, "status", "cleaned"},
 	{"the same log by FIFO", `mkfifo f; { cat f >log & } ; { SERVE <&3 & WAIT; killport $P; } 3<&0 >f; tail -n1 log >out; : >done; wait`, nil, "status", "cleaned"},
 	{"the same input", `cat | { zoo serve --life=1m 127.0.0.1:$P <&0 & WAIT; killport $P >out; : >done; }`, nil, "status", "cleaned"},

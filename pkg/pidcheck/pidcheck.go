@@ -165,6 +165,25 @@ func Verify(p *process.Pin, l listeners.Listener) (state State, reason string, e
 // ten times as much.
 const maxManager = 256 << 10
 
+// InPipeline reports whether a stage says in a record that the holder stands
+// before or behind it in a pipeline.
+func InPipeline(r jsonl.Record) (bool, error) {
+	in := r
+	if r.Has(Key) {
+		var err error
+		if in, err = r.Object(Key); err != nil {
+			return false, err
+		}
+	}
+	for _, said := range []jsonl.Record{r, in} {
+		protected, err := said.OptionalText("protected")
+		if err != nil || process.Protection(protected) == process.ProtectedPipeline {
+			return err == nil, err
+		}
+	}
+	return false, nil
+}
+
 // ManagedBy reads what this stage, or one of the user's, says of who manages
 // the holder; nil if it says nothing.
 func ManagedBy(r jsonl.Record) (*manager.Manager, error) {

@@ -240,11 +240,11 @@ func (h *hunt) run(ctx context.Context, in []item) error {
 
 // confirm settles those of whom no socket listens as its record says: with
 // that cookie, that protocol, that port. A socket that they have is none of
-// our business then.
+// our business then, whether we may see them or not.
 func (h *hunt) confirm() {
 	h.observe()
 	for _, t := range h.targets {
-		if !t.settled() && !t.hasAny(h.rows) {
+		if (!t.settled() || t.result.Outcome == Hidden) && !t.hasAny(h.rows) {
 			t.settle(Released, "", "")
 		}
 	}

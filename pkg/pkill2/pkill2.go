@@ -239,6 +239,13 @@ func read(r jsonl.Record) (item, error) {
 	if it.listener, err = listeners.Parse(r); err == nil {
 		_, err = pidcheck.ManagedBy(r)
 	}
+	if err != nil {
+		return it, err
+	}
+	neighbour, err := pidcheck.InPipeline(r)
+	if neighbour {
+		it.listener.Protected = process.ProtectedPipeline
+	}
 	return it, err
 }
 

@@ -312,12 +312,13 @@ func TestRefuses(t *testing.T) {
 	}
 	elsewhere := "00000000-0000-0000-0000-000000000000:1:1"
 	innocent := start(t, "plain")
-	tests := []struct {
+	type refusal struct {
 		name    string
 		in      jsonl.Record
 		outcome string
 		reason  string
-	}{
+	}
+	tests := []refusal{
 		{"foreign birth", with("birth", elsewhere), "refused", "unverified"},
 		{"no birth", with("birth", ""), "refused", "unverified"},
 		{"no socket", with("socket", map[string]int{"inode": 0}), "refused", "unverified"},
@@ -327,6 +328,9 @@ func TestRefuses(t *testing.T) {
 		{"no process", uncooked(with("pid", 1<<22)), "gone", "held"},
 		{"no process, of another boot", set(t, with("pid", 1<<22), "birth", elsewhere), "gone", "held"},
 		{"managed", with("pidcheck", map[string]any{"managed_by": map[string]any{"kind": "unit", "name": "x.service"}}), "refused", "managed"},
+		{"a neighbour of listeners", with("protected", "pipeline"), "protected", "pipeline"},
+		{"a neighbour of pidcheck", with("pidcheck", map[string]any{"protected": "pipeline"}), "protected", "pipeline"},
+		{"hidden, and gone", hidden(t, with("socket", map[string]any{"inode": 1, "cookie": "0x1"})), "released", ""},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -343,10 +347,20 @@ func TestRefuses(t *testing.T) {
 			}
 		})
 	}
-	got := one(t, pkill2.Options{Grace: time.Minute, Via: pkill2.ViaProcess}, tests[len(tests)-1].in)
+	at := slices.IndexFunc(tests, func(tt refusal) bool { return tt.name == "managed" })
+	got := one(t, pkill2.Options{Grace: time.Minute, Via: pkill2.ViaProcess}, tests[at].in)
 	if got.outcome != "terminated" {
-		t.Errorf("Stage(%v) = %v via process; want terminated", tests[len(tests)-1].in, got)
+		t.Errorf("Stage(%v) = %v via process; want terminated", tests[at].in, got)
 	}
+}
+
+// hidden is the record of a holder that nobody may see.
+func hidden(t *testing.T, r jsonl.Record) jsonl.Record {
+	t.Helper()
+	for key, v := range map[string]any{"pid": 0, "owner": "hidden"} {
+		r = set(t, r, key, v)
+	}
+	return r
 }
 
 func TestBadRecordsStopNothing(t *testing.T) {

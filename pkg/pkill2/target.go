@@ -1,6 +1,7 @@
 package pkill2
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"os"
@@ -52,6 +53,9 @@ func (t *target) close() {
 // manages.
 func (t *target) join(l listeners.Listener) {
 	t.sockets = append(t.sockets, l)
+	if l.Protected != "" && !t.settled() {
+		t.settle(Protected, string(l.Protected), t.info.Name)
+	}
 	if t.result.Outcome == Released { // of the sockets that it was asked for until now
 		t.verify()
 	}
@@ -180,6 +184,9 @@ func (t *target) decide(ctx context.Context, opts Options, said *manager.Manager
 	if err != nil {
 		t.fail(err, "unverified")
 		return
+	}
+	if !protected.Absolute() {
+		protected = cmp.Or(t.holder.Protected, protected) // a stage before us is its neighbour
 	}
 	if opts.Via != ViaProcess {
 		t.manager = manager.Of(ctx, t.pin, t.info, t.holder)

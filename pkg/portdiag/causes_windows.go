@@ -152,7 +152,7 @@ func readForwards(kind string) ([]forward, error) {
 
 // http explains a port on which the kernel listens by the programs that have
 // registered URLs, and by the state of the driver.
-func (r *Report) http(ctx context.Context, q listeners.Query) {
+func (r *Report) http(ctx context.Context, q listeners.Query, netsh runner) {
 	state, err := httpDriver()
 	if err != nil {
 		r.Unseen = append(r.Unseen, "the service HTTP: "+err.Error())

@@ -17,4 +17,7 @@ func (r *Report) explain(context.Context, *Survey, listeners.Query) error {
 	return errors.ErrUnsupported
 }
 
+// host: there is nothing to know about one.
 type host struct{}
+
+var _ host

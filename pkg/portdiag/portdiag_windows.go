@@ -80,11 +80,27 @@ func sockaddr(at netip.AddrPort) (family int, addr windows.Sockaddr) {
 	return windows.AF_INET6, &windows.SockaddrInet6{Port: int(at.Port()), Addr: at.Addr().As16(), ZoneId: listeners.ZoneIndex(at.Addr().Zone())}
 }
 
-// host is what there is to know about it whatever the port: nothing.
-type host struct{}
+// host is what there is to know about it whatever the port, once it was asked for.
+type host struct{ printed map[string][]byte } // by netsh, for those arguments
+
+// ask is netsh, which takes a while, asked once.
+func (h *host) ask(ctx context.Context, args ...string) ([]byte, error) {
+	key := strings.Join(args, " ")
+	if known, ok := h.printed[key]; ok {
+		return known, nil
+	}
+	output, err := netsh(ctx, args...)
+	if err == nil {
+		if h.printed == nil {
+			h.printed = map[string][]byte{}
+		}
+		h.printed[key] = output
+	}
+	return output, err
+}
 
 // explain adds the findings that are not about a holder.
-func (r *Report) explain(ctx context.Context, _ *Survey, q listeners.Query) error {
+func (r *Report) explain(ctx context.Context, s *Survey, q listeners.Query) error {
 	byHTTP := false
 	for _, l := range r.Listeners {
 		switch {
@@ -103,11 +119,11 @@ func (r *Report) explain(ctx context.Context, _ *Survey, q listeners.Query) erro
 			r.Unseen = append(r.Unseen, err.Error())
 		}
 		if byHTTP {
-			r.http(ctx, q)
+			r.http(ctx, q, s.ask)
 		}
 	}
 	if r.Verdict == Blocked {
-		r.excluded(ctx, q, netsh)
+		r.excluded(ctx, q, s.ask)
 		if q.Proto == listeners.TCP {
 			r.sockets(ctx, q)
 		}

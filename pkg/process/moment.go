@@ -42,15 +42,22 @@ func Newest() int { return newest() }
 // Newcomers are the PIDs that were given away after one, in their order: of
 // processes that are there, of threads, and of those that have ended. The latest
 // few hundred are enough for whoever looks often.
-func Newcomers(after int) []int {
+func Newcomers(after int) []int { return newcomers(after, Newest()) }
+
+// newcomers come after one up to the last. Where that is lower, the numbers have
+// begun again at the bottom, above some hundred that are never given twice
+// (RESERVED_PIDS of kernel/pid.c), and how far they went before is unknown.
+func newcomers(after, last int) (pids []int) {
 	const most = 512
-	last := Newest()
-	if after > last { // they have begun again at the bottom
+	add := func(from, to int) {
+		for pid := max(from, 2); pid <= to; pid++ {
+			pids = append(pids, pid)
+		}
+	}
+	if after > last {
+		add(after+1, min(after+most, MaxPID))
 		after = 1
 	}
-	var pids []int
-	for pid := max(after+1, last-most+1, 2); pid <= last; pid++ {
-		pids = append(pids, pid)
-	}
+	add(max(after+1, last-most+1), last)
 	return pids
 }
