@@ -568,7 +568,7 @@ func names(found []listeners.Listener) []string {
 	var words []string
 	for _, l := range found {
 		word := "PID " + strconv.Itoa(l.PID)
-		if name := inspect(l.PID).Name; l.Owner != "" {
+		if name := process.Glance(l.PID).Name; l.Owner != "" {
 			word = "somebody unseen"
 		} else if name != "" {
 			word = name + " (" + word + ")"

@@ -258,7 +258,7 @@ func TestVerdicts(t *testing.T) {
 			[]listeners.Listener{at(own, 2)},
 			Result{
 				Status: Stuck, Killed: []int{a}, RemainingPIDs: []int{own},
-				Reason: "not_asked", Detail: fmt.Sprintf("%s (PID %d)", inspect(own).Name, own), Hint: "who has it: portdiag 8000",
+				Reason: "not_asked", Detail: fmt.Sprintf("%s (PID %d)", process.Glance(own).Name, own), Hint: "who has it: portdiag 8000",
 			},
 		},
 		{
@@ -309,9 +309,9 @@ func TestVerdicts(t *testing.T) {
 			[]listeners.Listener{at(own, 2)},
 			Result{
 				Status: Stuck, Killed: []int{a}, RemainingPIDs: []int{own},
-				Respawned: []Respawn{{PID: own, Name: inspect(own).Name, Supervisor: Supervisor{PID: parent, Name: inspect(parent).Name}}},
+				Respawned: []Respawn{{PID: own, Name: process.Glance(own).Name, Supervisor: Supervisor{PID: parent, Name: process.Glance(parent).Name}}},
 				Reason:    "respawned",
-				Hint:      fmt.Sprintf("end what starts it again: %s (PID %d)", inspect(parent).Name, parent),
+				Hint:      fmt.Sprintf("end what starts it again: %s (PID %d)", process.Glance(parent).Name, parent),
 			},
 		},
 		{

@@ -49,7 +49,7 @@ func (c *portCase) respawned(now []listeners.Listener) []Respawn {
 			continue
 		}
 		if pid := by.of(l.PID); pid != 0 {
-			out = append(out, Respawn{PID: l.PID, Name: inspect(l.PID).Name, Supervisor: Supervisor{PID: pid, Name: inspect(pid).Name}})
+			out = append(out, Respawn{PID: l.PID, Name: process.Glance(l.PID).Name, Supervisor: Supervisor{PID: pid, Name: process.Glance(pid).Name}})
 		}
 	}
 	return out
@@ -100,17 +100,17 @@ func (c *portCase) starters() starters {
 
 // adopts reports whether a process has all orphans for children, and so need not
 // have started what it is the parent of: PID 1, and the systemd of a user.
-func adopts(pid int) bool { return pid == 1 || inspect(pid).Name == "systemd" }
+func adopts(pid int) bool { return pid == 1 || process.Glance(pid).Name == "systemd" }
 
 // of returns the PID of the parent of an ended holder, if it is pid's too, or of
 // its supervisor, if that is an ancestor of pid: there may be a shell between the
 // two. 0: neither.
 func (s starters) of(pid int) int {
-	ppid := inspect(pid).PPID
+	ppid := process.Glance(pid).PPID
 	if ppid != 0 && s.parents[ppid] {
 		return ppid
 	}
-	for ; ppid > 1; ppid = inspect(ppid).PPID {
+	for ; ppid > 1; ppid = process.Glance(ppid).PPID {
 		if s.supervisors[ppid] {
 			return ppid
 		}
@@ -189,17 +189,6 @@ func lives(pid int, birth process.Birth) bool {
 	return err == nil && now.Same(birth) && !p.Exited()
 }
 
-// inspect returns the zero Info for a process that is gone or hidden.
-func inspect(pid int) process.Info {
-	p, err := process.Open(pid)
-	if err != nil {
-		return process.Info{}
-	}
-	defer p.Close()
-	info, _ := p.Inspect()
-	return info
-}
-
 // mayReturn is the hint for a port that is free: by whom, and by which rule, one
 // that has ended is started again. It is "" if there is nobody.
 func (c *portCase) mayReturn() string {
@@ -208,7 +197,7 @@ func (c *portCase) mayReturn() string {
 		if h.outcome == pkill2.Stopped && h.isTriggered() {
 			return strings.Join(m.StartedBy, ", ") + " may start it again: " + shell.Join(m.ForGood()...)
 		}
-		if !h.outcome.Ended() && h.outcome != pkill2.Released || !h.returns() || m.Kind == manager.Supervisor && inspect(m.PID).PID == 0 {
+		if !h.outcome.Ended() && h.outcome != pkill2.Released || !h.returns() || m.Kind == manager.Supervisor && process.Glance(m.PID).PID == 0 {
 			continue
 		}
 		s := Supervisor{PID: m.PID, Name: m.Name, Restart: m.Restart}.String() + " may start it again"
