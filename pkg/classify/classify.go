@@ -442,6 +442,7 @@ func (c *portCase) record(ctx context.Context, survey *portdiag.Survey, listed [
 		}
 		res.Diagnostics = s.report
 		c.inUse(&res)
+		res.ghostly()
 	}
 	return jsonl.New(res)
 }
@@ -560,6 +561,20 @@ func (c *portCase) inUse(res *Result) {
 		res.Hint = "killport does not end connections; this does: " + shell.Join(f.Remedy.Command...)
 	default:
 		res.Hint = "this helps: " + shell.Join(f.Remedy.Command...)
+	}
+}
+
+// ghostly says what helps against a ghost, where one thing does: to end the one that
+// may have it, to close it, or to take it from the kernel.
+func (r *Result) ghostly() {
+	if r.Reason != string(pkill2.Ghost) {
+		return
+	}
+	for _, f := range r.Diagnostics.Findings {
+		if (f.Cause == portdiag.CauseGhost || f.Cause == portdiag.CauseKernel) && f.Remedy != nil {
+			r.Hint = "this helps: " + shell.Join(f.Remedy.Command...)
+			return
+		}
 	}
 }
 

@@ -14,6 +14,7 @@ import (
 	"github.com/killport/killport/pkg/listeners"
 	"github.com/killport/killport/pkg/manager"
 	"github.com/killport/killport/pkg/pkill2"
+	"github.com/killport/killport/pkg/portdiag"
 	"github.com/killport/killport/pkg/process"
 )
 
@@ -424,6 +425,28 @@ func TestStarters(t *testing.T) {
 	} {
 		if got := (&portCase{holders: []holder{tt.holder}}).starters().parents[tt.pid]; got != tt.want {
 			t.Errorf("%+v was started by its parent: %v; want %v", tt.holder, got, tt.want)
+		}
+	}
+}
+
+// What helps against a ghost, its cause says: --close-ghosts is for one alone.
+func TestGhostly(t *testing.T) {
+	closing := &portdiag.Remedy{Command: []string{"killport", "--close-ghosts", "8000"}}
+	stopping := &portdiag.Remedy{Command: []string{"systemctl", "stop", "nfs-server.service"}}
+	for _, tt := range []struct {
+		reason   string
+		findings []portdiag.Finding
+		want     string
+	}{
+		{"ghost", nil, "look"},
+		{"ghost", []portdiag.Finding{{Cause: portdiag.CauseGhost}}, "look"},
+		{"ghost", []portdiag.Finding{{Cause: portdiag.CauseListener, Remedy: stopping}, {Cause: portdiag.CauseGhost, Remedy: closing}}, "this helps: killport --close-ghosts 8000"},
+		{"ghost", []portdiag.Finding{{Cause: portdiag.CauseKernel, Remedy: stopping}}, "this helps: systemctl stop nfs-server.service"},
+		{"not_closable", []portdiag.Finding{{Cause: portdiag.CauseGhost, Remedy: closing}}, "look"},
+	} {
+		res := Result{Reason: tt.reason, Hint: "look", Diagnostics: &portdiag.Report{Findings: tt.findings}}
+		if res.ghostly(); res.Hint != tt.want {
+			t.Errorf("%s, %+v: hint %q; want %q", tt.reason, tt.findings, res.Hint, tt.want)
 		}
 	}
 }
