@@ -101,7 +101,7 @@ type Supervisor struct {
 // and for each that was asked for and that none of them named. Of more records than
 // fit ([jsonl.MaxKept]) there is no result.
 func Stage(queries ...listeners.Query) jsonl.Stage {
-	return After(pkill2.Options{Grace: pkill2.DefaultGrace}, queries...)
+	return After(pkill2.Options{Grace: pkill2.DefaultGrace, Manners: pkill2.OwnManners}, queries...)
 }
 
 // After is Stage, where it is known how holders were ended: its hints say it
