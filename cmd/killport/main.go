@@ -59,25 +59,11 @@ func (f *free) Run(s *cli.Session) error {
 	end := jsonl.Chain(pidcheck.Stage(), pkill2.Stage(opts))
 	ended := end(s.Context, listeners.Source(queries...)(s.Context))
 	if f.DryRun {
-		nothing := true
-		s.Emit(watched(ended, &nothing), f.Format, text.Ended, f.Reached)
-		if nothing {
+		if !s.Emit(ended, f.Format, text.Ended, f.Reached) {
 			s.Note("no holder was found: nothing would be done")
 		}
 		return nil
 	}
 	s.Emit(classify.After(opts, queries...)(s.Context, ended), f.Format, text.Status, classify.Reached)
 	return nil
-}
-
-// watched is seq, and notes that there is something in it: a record, or an error.
-func watched(seq jsonl.Seq, nothing *bool) jsonl.Seq {
-	return func(yield func(jsonl.Record, error) bool) {
-		for r, err := range seq {
-			*nothing = false
-			if !yield(r, err) {
-				return
-			}
-		}
-	}
 }
