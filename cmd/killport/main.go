@@ -59,7 +59,9 @@ func (f *free) Run(s *cli.Session) error {
 	end := jsonl.Chain(pidcheck.Stage(), pkill2.Stage(opts))
 	ended := end(s.Context, listeners.Source(queries...)(s.Context))
 	if f.DryRun {
-		s.Emit(ended, f.Format, text.Ended, f.Reached)
+		if !s.Emit(ended, f.Format, text.Ended, f.Reached) {
+			s.Note("no holder was found: nothing would be done")
+		}
 		return nil
 	}
 	s.Emit(classify.After(opts, queries...)(s.Context, ended), f.Format, text.Status, classify.Reached)

@@ -216,9 +216,11 @@ func (s *Session) Finish() { signal.Ignore(syscall.SIGPIPE) }
 
 // Emit puts out the records of seq, as text on a terminal and as JSON Lines
 // elsewhere, and its errors on stderr. The goal of the command holds if it
-// holds for each record; nil means that it always does.
-func (s *Session) Emit(seq jsonl.Seq, f Format, text func(jsonl.Record) string, reached func(jsonl.Record) bool) {
+// holds for each record; nil means that it always does. It returns whether there
+// was something: a record, or an error.
+func (s *Session) Emit(seq jsonl.Seq, f Format, text func(jsonl.Record) string, reached func(jsonl.Record) bool) (some bool) {
 	out := jsonl.Map(func(_ context.Context, r jsonl.Record) (jsonl.Record, error) {
+		some = true
 		if reached != nil && !reached(r) {
 			s.fail(ExitNotReached)
 		}
@@ -230,10 +232,15 @@ func (s *Session) Emit(seq jsonl.Seq, f Format, text func(jsonl.Record) string, 
 			return writeText(w, seq, text, report)
 		}
 	}
-	if err := write(stdout, out, s.report); err != nil {
+	report := func(err error) {
+		some = true
+		s.report(err)
+	}
+	if err := write(stdout, out, report); err != nil {
 		s.Error(err)
 		s.fail(ExitFailure)
 	}
+	return some
 }
 
 // Print puts out what is no record.

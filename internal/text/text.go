@@ -4,6 +4,7 @@
 package text
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strconv"
@@ -220,18 +221,23 @@ func (l line) where() string {
 func (l line) who() string {
 	switch l.Owner {
 	case listeners.OwnerHidden:
-		return "hidden, of " + Safe(l.User)
+		return "hidden, of " + Safe(l.user())
 	case listeners.OwnerNone:
 		if l.PID != 0 {
 			return fmt.Sprintf("nobody: a ghost of PID %d", l.PID)
 		}
 		return "nobody: a ghost"
 	}
-	name := l.Check.Name
-	if name == "" {
-		name = l.User
+	return strconv.Itoa(l.PID) + " " + Safe(cmp.Or(l.Check.Name, l.user()))
+}
+
+// user is whose it is; where nobody knows a name, as in many a container, by
+// number.
+func (l line) user() string {
+	if l.User == "" && l.UID != nil {
+		return "uid " + strconv.FormatUint(uint64(*l.UID), 10)
 	}
-	return strconv.Itoa(l.PID) + " " + Safe(name)
+	return l.User
 }
 
 // read is for showing: what does not fit is left out.

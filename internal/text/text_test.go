@@ -162,6 +162,7 @@ func TestTexts(t *testing.T) {
 	}{
 		{text.Listener, held, "TCP  127.0.0.1:8000         4242 ann\n"},
 		{text.Listener, at + `,"pid":0,"owner":"hidden"`, "TCP  127.0.0.1:8000         hidden, of ann\n"},
+		{text.Listener, strings.Replace(at, `"user":"ann"`, `"user":""`, 1) + `,"pid":0,"owner":"hidden"`, "TCP  127.0.0.1:8000         hidden, of uid 1000\n"},
 		{text.Listener, at + `,"pid":0,"owner":"none"`, "TCP  127.0.0.1:8000         nobody: a ghost\n"},
 		{text.Checked, check, "TCP  127.0.0.1:8000         4242 node alive  node server.js\n"},
 		{text.Ended, check + `,"pkill2":{"outcome":"would_terminate","signals":["SIGTERM"]}`, "TCP  127.0.0.1:8000         4242 node would terminate by SIGTERM\n"},

@@ -101,7 +101,7 @@ type Supervisor struct {
 // and for each that was asked for and that none of them named. Of more records than
 // fit ([jsonl.MaxKept]) there is no result.
 func Stage(queries ...listeners.Query) jsonl.Stage {
-	return After(pkill2.Options{Grace: pkill2.DefaultGrace}, queries...)
+	return After(pkill2.Options{Grace: pkill2.DefaultGrace, Manners: pkill2.OwnManners}, queries...)
 }
 
 // After is Stage, where it is known how holders were ended: its hints say it
@@ -109,7 +109,7 @@ func Stage(queries ...listeners.Query) jsonl.Stage {
 func After(opts pkill2.Options, queries ...listeners.Query) jsonl.Stage {
 	return func(ctx context.Context, seq jsonl.Seq) jsonl.Seq {
 		return func(yield func(jsonl.Record, error) bool) {
-			ports := cases{byPort: map[uint16][]*portCase{}, flags: opts.Flags()}
+			ports := cases{byPort: map[uint16][]*portCase{}, flags: opts.Flags(), began: process.Now()}
 			for _, q := range queries {
 				ports.open(q).asked = true
 			}
@@ -149,12 +149,14 @@ type cases struct {
 	inOrder []*portCase // in which they came up
 	byPort  map[uint16][]*portCase
 	flags   []string // of killport, for what is done again
+	began   process.Moment
 }
 
 // portCase is one port, with all that was said of it.
 type portCase struct {
 	query   listeners.Query
 	flags   []string
+	began   process.Moment
 	asked   bool // for it; else it is here by its records
 	holders []holder
 }
@@ -181,7 +183,7 @@ func (c *cases) open(q listeners.Query) *portCase {
 			return known
 		}
 	}
-	opened := &portCase{query: q, flags: c.flags}
+	opened := &portCase{query: q, flags: c.flags, began: c.began}
 	c.inOrder = append(c.inOrder, opened)
 	c.byPort[q.Port] = append(c.byPort[q.Port], opened)
 	return opened
@@ -440,6 +442,7 @@ func (c *portCase) record(ctx context.Context, survey *portdiag.Survey, listed [
 		}
 		res.Diagnostics = s.report
 		c.inUse(&res)
+		res.ghostly()
 	}
 	return jsonl.New(res)
 }
@@ -464,7 +467,7 @@ func (c *portCase) judge(s sight) Result {
 	}
 	res.Status = Judge(len(c.holders) > 0, len(res.Failed) > 0, len(res.Ghost) > 0, s.isTaken())
 	c.explain(&res, s.now)
-	if res.Status == Free && s.binds("EACCES") {
+	if res.Status.Freed() && s.bindError != "" && res.Hint == "" { // EACCES, EADDRNOTAVAIL
 		res.Hint = "nobody listens, and yet it cannot be had: " + c.command("portdiag")
 	}
 	return res
@@ -561,12 +564,26 @@ func (c *portCase) inUse(res *Result) {
 	}
 }
 
+// ghostly says what helps against a ghost, where one thing does: to end the one that
+// may have it, to close it, or to take it from the kernel.
+func (r *Result) ghostly() {
+	if r.Reason != string(pkill2.Ghost) {
+		return
+	}
+	for _, f := range r.Diagnostics.Findings {
+		if (f.Cause == portdiag.CauseGhost || f.Cause == portdiag.CauseKernel) && f.Remedy != nil {
+			r.Hint = "this helps: " + shell.Join(f.Remedy.Command...)
+			return
+		}
+	}
+}
+
 // names says who they are, in words.
 func names(found []listeners.Listener) []string {
 	var words []string
 	for _, l := range found {
 		word := "PID " + strconv.Itoa(l.PID)
-		if name := inspect(l.PID).Name; l.Owner != "" {
+		if name := process.Glance(l.PID).Name; l.Owner != "" {
 			word = "somebody unseen"
 		} else if name != "" {
 			word = name + " (" + word + ")"

@@ -14,6 +14,7 @@ import (
 	"github.com/killport/killport/pkg/listeners"
 	"github.com/killport/killport/pkg/manager"
 	"github.com/killport/killport/pkg/pkill2"
+	"github.com/killport/killport/pkg/portdiag"
 	"github.com/killport/killport/pkg/process"
 )
 
@@ -112,6 +113,12 @@ func nobody(inode uint64, owner listeners.Owner) listeners.Listener {
 func bound(pid int, inode uint64) listeners.Listener {
 	l := at(pid, inode)
 	l.State = listeners.Bound
+	return l
+}
+
+// born is l of a process that was born since the zero Moment.
+func born(l listeners.Listener) listeners.Listener {
+	l.Birth = "boot:1:2"
 	return l
 }
 
@@ -252,7 +259,7 @@ func TestVerdicts(t *testing.T) {
 			[]listeners.Listener{at(own, 2)},
 			Result{
 				Status: Stuck, Killed: []int{a}, RemainingPIDs: []int{own},
-				Reason: "not_asked", Detail: fmt.Sprintf("%s (PID %d)", inspect(own).Name, own), Hint: "who has it: portdiag 8000",
+				Reason: "not_asked", Detail: fmt.Sprintf("%s (PID %d)", process.Glance(own).Name, own), Hint: "who has it: portdiag 8000",
 			},
 		},
 		{
@@ -266,6 +273,12 @@ func TestVerdicts(t *testing.T) {
 			[]holder{{Listener: at(a, 1), outcome: pkill2.Terminated, done: true, ppid: parent, takenBy: took(at(own, 2))}},
 			[]listeners.Listener{at(own, 2)},
 			Result{Status: Stuck, Killed: []int{a}, RemainingPIDs: []int{own}, Reason: "taken", Hint: "who has it now: portdiag 8000"},
+		},
+		{
+			"taken by one that was born after pkill2 had looked",
+			[]holder{{Listener: at(a, 1), outcome: pkill2.Terminated, done: true}},
+			[]listeners.Listener{born(at(b, 2))},
+			Result{Status: Stuck, Killed: []int{a}, RemainingPIDs: []int{b}, Reason: "taken", Hint: "who has it now: portdiag 8000"},
 		},
 		{
 			"one that was killed",
@@ -297,9 +310,9 @@ func TestVerdicts(t *testing.T) {
 			[]listeners.Listener{at(own, 2)},
 			Result{
 				Status: Stuck, Killed: []int{a}, RemainingPIDs: []int{own},
-				Respawned: []Respawn{{PID: own, Name: inspect(own).Name, Supervisor: Supervisor{PID: parent, Name: inspect(parent).Name}}},
+				Respawned: []Respawn{{PID: own, Name: process.Glance(own).Name, Supervisor: Supervisor{PID: parent, Name: process.Glance(parent).Name}}},
 				Reason:    "respawned",
-				Hint:      fmt.Sprintf("end what starts it again: %s (PID %d)", inspect(parent).Name, parent),
+				Hint:      fmt.Sprintf("end what starts it again: %s (PID %d)", process.Glance(parent).Name, parent),
 			},
 		},
 		{
@@ -364,8 +377,8 @@ func TestVerdictsOfBind(t *testing.T) {
 			Result{Status: Partial, Failed: []int{a}, Reason: "denied"},
 		},
 		{"no permission", nil, "EACCES", Result{Status: Free, Hint: "nobody listens, and yet it cannot be had: portdiag 8000"}},
-		{"no permission after one that ended", []holder{{Listener: at(a, 1), outcome: pkill2.Killed}}, "EACCES", Result{Status: Cleaned, Killed: []int{a}, Forced: []int{a}}},
-		{"no such address", nil, "EADDRNOTAVAIL", Result{Status: Free}},
+		{"no permission after one that ended", []holder{{Listener: at(a, 1), outcome: pkill2.Killed}}, "EACCES", Result{Status: Cleaned, Killed: []int{a}, Forced: []int{a}, Hint: "nobody listens, and yet it cannot be had: portdiag 8000"}},
+		{"no such address", nil, "EADDRNOTAVAIL", Result{Status: Free, Hint: "nobody listens, and yet it cannot be had: portdiag 8000"}},
 	} {
 		tt.want.Port, tt.want.Isolated = 8000, process.Isolated()
 		for _, list := range []*[]int{&tt.want.Killed, &tt.want.Failed, &tt.want.Ghost, &tt.want.RemainingPIDs} {
@@ -392,6 +405,48 @@ func TestVerdictsOfShared(t *testing.T) {
 		got := c.judge(sight{now: []listeners.Listener{bound(a, 1)}})
 		if got.Status != tt.want || len(got.RemainingPIDs) > 0 || got.StillListening {
 			t.Errorf("%s: %+v; want %s", name, got, tt.want)
+		}
+	}
+}
+
+// PID 1 is the parent of all orphans: that it is a holder's says nothing of who
+// started that, unless there is a rule by which it is started again.
+func TestStarters(t *testing.T) {
+	for _, tt := range []struct {
+		holder holder
+		pid    int
+		want   bool
+	}{
+		{holder{outcome: pkill2.Terminated, ppid: os.Getpid()}, os.Getpid(), true},
+		{holder{outcome: pkill2.Terminated, ppid: 1}, 1, false},
+		{holder{outcome: pkill2.Terminated, ppid: 1, managed: &manager.Manager{Kind: manager.Unit, Restart: "no"}}, 1, false},
+		{holder{outcome: pkill2.Terminated, ppid: 1, managed: &manager.Manager{Kind: manager.Unit, Restart: "always"}}, 1, true},
+		{holder{outcome: pkill2.Denied, ppid: os.Getpid()}, os.Getpid(), false},
+	} {
+		if got := (&portCase{holders: []holder{tt.holder}}).starters().parents[tt.pid]; got != tt.want {
+			t.Errorf("%+v was started by its parent: %v; want %v", tt.holder, got, tt.want)
+		}
+	}
+}
+
+// What helps against a ghost, its cause says: --close-ghosts is for one alone.
+func TestGhostly(t *testing.T) {
+	closing := &portdiag.Remedy{Command: []string{"killport", "--close-ghosts", "8000"}}
+	stopping := &portdiag.Remedy{Command: []string{"systemctl", "stop", "nfs-server.service"}}
+	for _, tt := range []struct {
+		reason   string
+		findings []portdiag.Finding
+		want     string
+	}{
+		{"ghost", nil, "look"},
+		{"ghost", []portdiag.Finding{{Cause: portdiag.CauseGhost}}, "look"},
+		{"ghost", []portdiag.Finding{{Cause: portdiag.CauseListener, Remedy: stopping}, {Cause: portdiag.CauseGhost, Remedy: closing}}, "this helps: killport --close-ghosts 8000"},
+		{"ghost", []portdiag.Finding{{Cause: portdiag.CauseKernel, Remedy: stopping}}, "this helps: systemctl stop nfs-server.service"},
+		{"not_closable", []portdiag.Finding{{Cause: portdiag.CauseGhost, Remedy: closing}}, "look"},
+	} {
+		res := Result{Reason: tt.reason, Hint: "look", Diagnostics: &portdiag.Report{Findings: tt.findings}}
+		if res.ghostly(); res.Hint != tt.want {
+			t.Errorf("%s, %+v: hint %q; want %q", tt.reason, tt.findings, res.Hint, tt.want)
 		}
 	}
 }

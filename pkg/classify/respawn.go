@@ -49,7 +49,7 @@ func (c *portCase) respawned(now []listeners.Listener) []Respawn {
 			continue
 		}
 		if pid := by.of(l.PID); pid != 0 {
-			out = append(out, Respawn{PID: l.PID, Name: inspect(l.PID).Name, Supervisor: Supervisor{PID: pid, Name: inspect(pid).Name}})
+			out = append(out, Respawn{PID: l.PID, Name: process.Glance(l.PID).Name, Supervisor: Supervisor{PID: pid, Name: process.Glance(pid).Name}})
 		}
 	}
 	return out
@@ -69,13 +69,15 @@ func (c *portCase) taker(l listeners.Listener) *pkill2.Taker {
 }
 
 // unasked returns those who listen now, and were not asked about: no record names
-// their socket, and pkill2, which has looked for it, says of none that it came
-// after it.
+// their socket, pkill2, which has looked for it, says of none that it came after
+// it, and none was born since we began to read.
 func (c *portCase) unasked(now []listeners.Listener) []listeners.Listener {
 	if !slices.ContainsFunc(c.holders, func(h holder) bool { return h.done }) {
 		return nil
 	}
-	return slices.DeleteFunc(slices.Clone(now), func(l listeners.Listener) bool { return c.listed(l) || c.taker(l) != nil })
+	return slices.DeleteFunc(slices.Clone(now), func(l listeners.Listener) bool {
+		return c.listed(l) || c.taker(l) != nil || l.Birth.Since(c.began)
+	})
 }
 
 // starters are those who start holders again: the parents of those that ended,
@@ -85,23 +87,30 @@ type starters struct{ parents, supervisors map[int]bool }
 func (c *portCase) starters() starters {
 	by := starters{map[int]bool{}, map[int]bool{}}
 	for _, h := range c.holders {
-		if h.hasEnded() {
-			by.parents[h.ppid] = true
-			by.supervisors[h.supervisor()] = true
+		if !h.hasEnded() {
+			continue
 		}
+		if !adopts(h.ppid) || h.managed != nil && h.managed.Restart != "no" {
+			by.parents[h.ppid] = true
+		}
+		by.supervisors[h.supervisor()] = true
 	}
 	return by
 }
+
+// adopts reports whether a process has all orphans for children, and so need not
+// have started what it is the parent of: PID 1, and the systemd of a user.
+func adopts(pid int) bool { return pid == 1 || process.Glance(pid).Name == "systemd" }
 
 // of returns the PID of the parent of an ended holder, if it is pid's too, or of
 // its supervisor, if that is an ancestor of pid: there may be a shell between the
 // two. 0: neither.
 func (s starters) of(pid int) int {
-	ppid := inspect(pid).PPID
+	ppid := process.Glance(pid).PPID
 	if ppid != 0 && s.parents[ppid] {
 		return ppid
 	}
-	for ; ppid > 1; ppid = inspect(ppid).PPID {
+	for ; ppid > 1; ppid = process.Glance(ppid).PPID {
 		if s.supervisors[ppid] {
 			return ppid
 		}
@@ -128,10 +137,20 @@ func (c *portCase) supervised(ctx context.Context, res *Result, now []listeners.
 }
 
 // mayKill reports whether one can be told to kill a process that has been found
-// to start others again. Windows has no such command.
+// to start others again: not what killport would not end. Windows has no such
+// command.
 func mayKill(pid int) bool {
-	ours, err := process.IsAncestor(pid)
-	return runtime.GOOS != "windows" && pid > 1 && err == nil && !ours
+	p, err := process.Open(pid)
+	if err != nil {
+		return false
+	}
+	defer p.Close()
+	info, err := p.Inspect()
+	if err != nil {
+		return false
+	}
+	protection, err := process.Protect(p, info)
+	return runtime.GOOS != "windows" && err == nil && protection == ""
 }
 
 func managerOf(ctx context.Context, pid int, now []listeners.Listener) *manager.Manager {
@@ -170,17 +189,6 @@ func lives(pid int, birth process.Birth) bool {
 	return err == nil && now.Same(birth) && !p.Exited()
 }
 
-// inspect returns the zero Info for a process that is gone or hidden.
-func inspect(pid int) process.Info {
-	p, err := process.Open(pid)
-	if err != nil {
-		return process.Info{}
-	}
-	defer p.Close()
-	info, _ := p.Inspect()
-	return info
-}
-
 // mayReturn is the hint for a port that is free: by whom, and by which rule, one
 // that has ended is started again. It is "" if there is nobody.
 func (c *portCase) mayReturn() string {
@@ -189,7 +197,7 @@ func (c *portCase) mayReturn() string {
 		if h.outcome == pkill2.Stopped && h.isTriggered() {
 			return strings.Join(m.StartedBy, ", ") + " may start it again: " + shell.Join(m.ForGood()...)
 		}
-		if !h.outcome.Ended() && h.outcome != pkill2.Released || !h.returns() || m.Kind == manager.Supervisor && inspect(m.PID).PID == 0 {
+		if !h.outcome.Ended() && h.outcome != pkill2.Released || !h.returns() || m.Kind == manager.Supervisor && process.Glance(m.PID).PID == 0 {
 			continue
 		}
 		s := Supervisor{PID: m.PID, Name: m.Name, Restart: m.Restart}.String() + " may start it again"

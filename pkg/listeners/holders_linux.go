@@ -423,5 +423,5 @@ func unhide(by HiddenBy, command string) string {
 	case !process.MayTraceAll():
 		return outside + "root must have CAP_SYS_PTRACE, and not in a user namespace of its own: " + command
 	}
-	return outside + "look again: " + command // an io_uring was busy
+	return outside + "something keeps root from a process, or an io_uring was busy: look again: " + command
 }

@@ -50,4 +50,19 @@ func Also(names []string, lever *manager.Manager, asked []listeners.Listener) []
 	return also
 }
 
+// Staying are the names of those sockets that are in both readings of the table.
+func Staying(before, now []listeners.Socket) map[string]bool {
+	there := map[listeners.ID]bool{}
+	for _, s := range now {
+		there[s.ID] = true
+	}
+	names := map[string]bool{}
+	for _, s := range before {
+		if there[s.ID] {
+			names[named(s.Listener())] = true
+		}
+	}
+	return names
+}
+
 func named(l listeners.Listener) string { return string(l.Proto) + " " + l.Addr() }

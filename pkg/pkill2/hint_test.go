@@ -40,10 +40,11 @@ func TestCommandsRepeatTheQuestion(t *testing.T) {
 		}
 		return queries
 	}
-	standard := Options{Grace: DefaultGrace, Signal: syscall.SIGTERM}
-	slow, hard, direct, dry := standard, standard, standard, standard
-	slow.Grace, slow.Signal = 20*time.Second, syscall.SIGINT
-	hard.Grace, hard.Signal = 0, syscall.SIGKILL
+	standard := Options{Grace: DefaultGrace, Signal: syscall.SIGTERM, Manners: OwnManners}
+	slow, hard, direct, dry, plain := standard, standard, standard, standard, standard
+	slow.Grace, slow.Signal, slow.Manners = 20*time.Second, syscall.SIGINT, OneManner
+	hard.Grace, hard.Signal, hard.Manners = 0, syscall.SIGKILL, OneManner
+	plain.Manners = OneManner
 	direct.Via, direct.Override, direct.Ghosts, direct.Heirs = ViaProcess, true, CloseGhosts, EndHeirs
 	dry.DryRun = true
 	for _, tt := range []struct {
@@ -63,6 +64,7 @@ func TestCommandsRepeatTheQuestion(t *testing.T) {
 		{standard, asked("8000", "127.0.0.2:8000"), "0.0.0.0", "killport 127.0.0.2:8000"},
 		{standard, asked("127.0.0.1:8000", "8001"), "127.0.0.2", "killport 127.0.0.2:8000"},
 		{slow, asked("8000"), "127.0.0.2", "killport --grace 20s --signal INT 8000"},
+		{plain, asked("8000"), "127.0.0.2", "killport --grace 3s 8000"},
 		{hard, asked("8000"), "127.0.0.2", "killport --signal KILL 8000"},
 		{direct, asked("8000"), "127.0.0.2", "killport --via process 8000"},
 		{dry, asked("8000"), "127.0.0.2", "killport --dry-run 8000"},

@@ -52,6 +52,7 @@ type hunt struct {
 
 	began  process.Moment              // when nothing was done yet
 	before table                       // the rows then
+	all    []listeners.Socket          // and the rows of all ports
 	takers map[listeners.Query][]Taker // by port
 	named  map[listeners.Query]bool    // ports whose takers a record has named
 
@@ -232,6 +233,7 @@ func (h *hunt) run(ctx context.Context, in []item) error {
 	if err == nil {
 		err = h.finish(ctx)
 	}
+	h.recount(ctx)
 	if ctx.Err() != nil {
 		return nil // the results say so
 	}
@@ -263,11 +265,27 @@ func (h *hunt) survey(ctx context.Context) {
 	if !h.open() {
 		return
 	}
-	all, _ := listeners.Sockets(ctx)
+	h.all, _ = listeners.Sockets(ctx)
 	for _, t := range h.targets {
 		if !t.settled() {
-			t.result.AlsoListens = pidcheck.Also(pidcheck.Names(t.pin, all), t.managed, t.sockets)
+			t.result.AlsoListens = pidcheck.Also(pidcheck.Names(t.pin, h.all), t.managed, t.sockets)
 		}
+	}
+}
+
+// recount leaves of what was to be freed with each target what was: not what
+// others have, too, and go on with.
+func (h *hunt) recount(ctx context.Context) {
+	if !slices.ContainsFunc(h.targets, func(t *target) bool { return len(t.result.AlsoListens) > 0 }) {
+		return
+	}
+	now, err := listeners.Sockets(context.WithoutCancel(ctx))
+	if err != nil {
+		return
+	}
+	stay := pidcheck.Staying(h.all, now)
+	for _, t := range h.targets {
+		t.result.AlsoListens = slices.DeleteFunc(t.result.AlsoListens, func(name string) bool { return stay[name] })
 	}
 }
 

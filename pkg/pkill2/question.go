@@ -17,10 +17,11 @@ func (o Options) Flags() []string {
 	if o.DryRun {
 		flags = append(flags, "--dry-run")
 	}
-	if o.Grace != DefaultGrace && o.Signal != syscall.SIGKILL {
+	otherSignal := o.Signal != 0 && o.Signal != syscall.SIGTERM
+	if (o.Grace != DefaultGrace || o.Manners == OneManner && !otherSignal) && o.Signal != syscall.SIGKILL { // that it was given counts, too
 		flags = append(flags, "--grace", o.Grace.String())
 	}
-	if o.Signal != 0 && o.Signal != syscall.SIGTERM {
+	if otherSignal {
 		flags = append(flags, "--signal", strings.TrimPrefix(process.SignalName(o.Signal), "SIG"))
 	}
 	if o.Via == ViaProcess {

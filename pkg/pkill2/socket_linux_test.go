@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -256,4 +257,58 @@ func TestReleasesBeforeItIsAsked(t *testing.T) {
 		}
 	}
 	t.Error("it is too slow to close its socket in time, each time")
+}
+
+// What others have, too, is not freed with a holder.
+func TestAlsoListensIsWhatWasFreed(t *testing.T) {
+	cmd := exec.Command("sleep", "60")
+	open := func() (*net.TCPListener, uint16) {
+		l, err := net.ListenTCP("tcp4", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { l.Close() })
+		f, err := l.File()
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { f.Close() })
+		cmd.ExtraFiles = append(cmd.ExtraFiles, f)
+		return l, l.Addr().(*net.TCPAddr).AddrPort().Port()
+	}
+	asked, port := open()
+	along, freed := open()
+	open() // stays ours
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error, 1)
+	go func() { done <- cmd.Wait() }()
+	t.Cleanup(func() { cmd.Process.Kill(); <-done })
+	for i, l := range []*net.TCPListener{asked, along} {
+		l.Close()
+		cmd.ExtraFiles[i].Close()
+	}
+	found, err := listeners.List(t.Context(), listeners.Query{Proto: listeners.TCP, Port: port})
+	if err != nil || len(found) != 1 {
+		t.Fatalf("List(%d) = %v, %v; want one", port, found, err)
+	}
+	r, err := jsonl.New(found[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	for out, err := range pkill2.Stage(pkill2.Options{Grace: time.Minute})(t.Context(), jsonl.From(r)) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got struct {
+			Done pkill2.Result `json:"pkill2"`
+		}
+		if err := out.Decode(&got); err != nil {
+			t.Fatal(err)
+		}
+		if want := []string{fmt.Sprintf("TCP 127.0.0.1:%d", freed)}; got.Done.Outcome != pkill2.Terminated || !slices.Equal(got.Done.AlsoListens, want) {
+			t.Errorf("%s: also listens %q; want %q", out, got.Done.AlsoListens, want)
+		}
+	}
 }

@@ -59,7 +59,7 @@ func (h *hunt) finish(ctx context.Context) error {
 func (h *hunt) taker(l listeners.Listener) Taker {
 	taker := Taker{LocalAddr: l.LocalAddr, PID: l.PID, Owner: l.Owner, Birth: l.Birth, Socket: l.Socket, Newborn: l.Birth.Since(h.began)}
 	if l.Owner == "" {
-		info := inspect(l.PID)
+		info := process.Glance(l.PID)
 		taker.Name = info.Name
 		if !info.Started.IsZero() {
 			taker.Started = &info.Started

@@ -378,15 +378,14 @@ func (t *target) obstacle() string {
 	return ""
 }
 
+// ghostHint leads to who may have it. To close it is for portdiag to say, which
+// knows whether it is the kernel's own.
 func (t *target) ghostHint() string {
-	look := "look who may have it: " + t.command("portdiag")
 	switch {
 	case len(t.holder.Heirs) > 0:
 		return "end what inherited it: " + t.command("killport", "--heirs")
 	case runtime.GOOS == "windows":
 		return "look as administrator who inherited it: " + t.command("portdiag")
-	case t.holder.Proto == listeners.UDP, t.holder.State == listeners.Bound: // the kernel leaves them bound
-		return look
 	}
-	return t.command(process.Elevated("killport", "--close-ghosts")...) + ", or " + look
+	return "look who may have it: " + t.command("portdiag")
 }

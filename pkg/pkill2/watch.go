@@ -136,7 +136,7 @@ func (w *watch) hasClient() bool {
 	}
 	pids, _ := process.All()
 	return slices.ContainsFunc(pids, func(pid int) bool {
-		info := inspect(pid)
+		info := process.Glance(pid)
 		return !info.Started.Before(w.began.Add(-youth)) && slices.Contains(clients, info.Program()) && slices.ContainsFunc(info.Argv, startsContainer)
 	})
 }
@@ -208,14 +208,3 @@ func (t *target) mayRestart() bool {
 // isTriggered reports whether other units start what manages it again, though
 // it was stopped.
 func isTriggered(m *manager.Manager) bool { return m != nil && len(m.StartedBy) > 0 }
-
-// inspect returns the zero Info for a process that is gone or hidden.
-func inspect(pid int) process.Info {
-	p, err := process.Open(pid)
-	if err != nil {
-		return process.Info{}
-	}
-	defer p.Close()
-	info, _ := p.Inspect()
-	return info
-}

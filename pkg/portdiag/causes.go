@@ -28,7 +28,7 @@ var Causes = []About{
 	{
 		CauseHidden, "A socket has the port, and the process that has the socket is not visible.",
 		"It belongs to another user, or `/proc` is mounted so that it hides others; or we are in a PID namespace of our own (a container, a sandbox), and it is outside; or processes are born faster than they can be looked at.",
-		"Look again as root: `sudo portdiag PORT`. Who is root already lacks CAP_SYS_PTRACE, or is in a user namespace. From inside of a PID namespace there is no command: look from outside.",
+		"Look again as root: `sudo portdiag PORT`. Who is root already lacks CAP_SYS_PTRACE, is in a user namespace, or is kept from that process all the same. From inside of a PID namespace there is no command: look from outside.",
 	},
 	{
 		CauseGhost, "A socket listens that no process has open; on Windows, one of a process that has ended.",

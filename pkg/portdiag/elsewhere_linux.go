@@ -211,7 +211,7 @@ func (s *Survey) namespaceFinding(ctx context.Context, n network, at procfs.NetS
 	f := Finding{
 		Cause: CauseNamespace, Severity: Info,
 		Evidence: map[string]any{"addr": at.Local.String(), "namespace": n.name, "inode": at.Inode, "uid": at.UID},
-		Summary:  fmt.Sprintf("free here; in another network namespace somebody listens on %s", at.Local),
+		Summary:  fmt.Sprintf("in another network namespace somebody listens on %s", at.Local),
 	}
 	l := listeners.Listener{Proto: q.Proto, LocalAddr: at.Local.Addr().String(), LocalPort: q.Port, Socket: listeners.ID{Inode: at.Inode}}
 	for _, pid := range n.members {
@@ -226,7 +226,7 @@ func (s *Survey) namespaceFinding(ctx context.Context, n network, at procfs.NetS
 			continue
 		}
 		f.Evidence["pid"], f.Evidence["name"] = pid, info.Name
-		f.Summary = fmt.Sprintf("free here; in another network namespace %s (PID %d) listens on %s", info.Name, pid, at.Local)
+		f.Summary = fmt.Sprintf("in another network namespace %s (PID %d) listens on %s", info.Name, pid, at.Local)
 		f.Remedy = asRoot(append([]string{"nsenter", "--target", strconv.Itoa(pid), "--net"}, question{q, s.flags}.killport()...)...)
 		if m := manager.Of(ctx, p, info, l); m != nil && m.Kind == manager.Container {
 			f.Evidence["container"] = m.Name

@@ -120,7 +120,7 @@ func asRoot(command ...string) *Remedy {
 // lookAsRoot is the remedy for not seeing a holder; nil if root would see no
 // more, or if we are root.
 func lookAsRoot(q question) *Remedy {
-	if process.Visible() != nil || os.Geteuid() == 0 && !process.MayTraceAll() {
+	if process.Visible() != nil || os.Geteuid() == 0 {
 		return nil
 	}
 	return asRoot(q.portdiag()...)
@@ -264,7 +264,7 @@ func (l Listener) findings(bindable bool) []Finding {
 	case listeners.OwnerNone:
 		return nil
 	case listeners.OwnerHidden:
-		return []Finding{l.hidden(evidence)}
+		return []Finding{l.hidden(evidence, bindable)}
 	}
 	evidence["pid"], evidence["name"] = l.PID, l.Check.Name
 	f := Finding{
@@ -318,13 +318,16 @@ func (l Listener) has() string {
 }
 
 // hidden has a remedy where a look as root shows more.
-func (l Listener) hidden(evidence map[string]any) Finding {
+func (l Listener) hidden(evidence map[string]any, bindable bool) Finding {
 	f := Finding{
 		Cause: CauseHidden, Severity: Error, Evidence: evidence,
 		Summary: fmt.Sprintf("a socket %s %s, of a process which we may not see; it is %s's", l.has(), l.Addr(), l.who()),
 	}
 	if l.HiddenBy != listeners.ByNamespace && l.HiddenBy != listeners.ByBirths {
 		f.Remedy = lookAsRoot(l.ask)
+	}
+	if bindable {
+		f.Severity = Warning // it is bound, and shares the port
 	}
 	if f.Remedy == nil {
 		f.Summary += "; " + listeners.Unhide(l.Listener, shell.Join(l.ask.portdiag()...))

@@ -222,14 +222,7 @@ func people(pids []int) string {
 	return strings.Join(names, ", ")
 }
 
-func name(pid int) string {
-	p, info, err := look(pid)
-	if err != nil {
-		return "a process"
-	}
-	p.Close()
-	return info.Name
-}
+func name(pid int) string { return cmp.Or(process.Glance(pid).Name, "a process") }
 
 // endOrLook is the remedy for holders of sockets that do not listen, of whom
 // some may be hidden.

@@ -45,6 +45,29 @@ func TestNoRemedyThatIsRefused(t *testing.T) {
 	}
 }
 
+// Root is not told to look as root, which it has just done; and what lets others
+// have the port does not stand in the way.
+func TestHidden(t *testing.T) {
+	for _, tt := range []struct {
+		state    listeners.State
+		bindable bool
+		want     Severity
+	}{
+		{"", false, Error},
+		{listeners.Bound, false, Error},
+		{listeners.Bound, true, Warning},
+	} {
+		l := Listener{
+			Listener: listeners.Listener{Proto: listeners.TCP, LocalAddr: "127.0.0.1", LocalPort: 8000, State: tt.state, Owner: listeners.OwnerHidden, HiddenBy: listeners.ByPermission},
+			ask:      question{Query: listeners.Query{Proto: listeners.TCP, Port: 8000}},
+		}
+		f := l.findings(tt.bindable)[0]
+		if f.Severity != tt.want || f.Remedy != nil != (os.Geteuid() > 0) {
+			t.Errorf("%q, bindable %v: %+v; want %s", tt.state, tt.bindable, f, tt.want)
+		}
+	}
+}
+
 // A remedy asks for no more than was asked for, nor for what others have.
 func TestRemediesAreNoWider(t *testing.T) {
 	at := func(addr string, pid int) listeners.Listener {

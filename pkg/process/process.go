@@ -176,6 +176,19 @@ type Info struct {
 	Kernel    bool      // a kernel thread
 }
 
+// Glance is what can be known of the process that has pid now, which may be another
+// one with the next call: that is for telling, and not for acting. It is the zero
+// Info of one that is gone or hidden.
+func Glance(pid int) Info {
+	p, err := Open(pid)
+	if err != nil {
+		return Info{}
+	}
+	defer p.Close()
+	info, _ := p.Inspect()
+	return info
+}
+
 // MaxArgv bounds, in bytes, how much of a command line is read.
 const MaxArgv = 4096
 
