@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -295,16 +296,16 @@ func TestBorrowed(t *testing.T) {
 func TestSameRequest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, signal := context.WithCancel(t.Context())
-		stopped := false
-		afterRequest(ctx, func() { stopped = true })
+		var stopped atomic.Bool
+		afterRequest(ctx, func() { stopped.Store(true) })
 		signal()
 		for _, tt := range []struct {
 			after time.Duration
 			want  bool
 		}{{0, false}, {sameRequest - time.Millisecond, false}, {2 * time.Millisecond, true}} {
 			time.Sleep(tt.after)
-			if synctest.Wait(); stopped != tt.want {
-				t.Errorf("%v later, the next one ends us at once: %v; want %v", tt.after, stopped, tt.want)
+			if synctest.Wait(); stopped.Load() != tt.want {
+				t.Errorf("%v later, the next one ends us at once: %v; want %v", tt.after, stopped.Load(), tt.want)
 			}
 		}
 	})
