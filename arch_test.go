@@ -132,6 +132,7 @@ var (
 		"schema":                nil,
 		"internal/schematest":   {"schema"},
 		"internal/command":      nil,
+		"internal/remedytest":   {"internal/shell"},
 		"internal/rig":          nil,
 		"internal/shell":        nil,
 		"internal/suite":        nil,
@@ -187,7 +188,7 @@ var confined = []struct {
 	{regexp.MustCompile(`^golang\.org/x/sys/`), regexp.MustCompile(`_(linux|windows|darwin)(_test)?\.go$|^internal/suite/\w+_test\.go$`)},
 	{regexp.MustCompile(`^github\.com/santhosh-tekuri/`), regexp.MustCompile(`^internal/schematest/`)},
 	{regexp.MustCompile(`^github\.com/(google/go-cmp|rogpeppe/go-internal)`), regexp.MustCompile(`_test\.go$`)},
-	{regexp.MustCompile(`^` + module + `(internal/schematest|pkg/jsonl/jsonltest)$`), regexp.MustCompile(`_test\.go$`)},
+	{regexp.MustCompile(`^` + module + `(internal/(schematest|remedytest)|pkg/jsonl/jsonltest)$`), regexp.MustCompile(`_test\.go$`)},
 	{regexp.MustCompile(`^` + module + `(cmd/|internal/(zoo|suite|rig))`), regexp.MustCompile(`^$`)},
 	{regexp.MustCompile(`^os/exec$`), regexp.MustCompile(`^internal/(command|suite|zoo)/|^pkg/(process/terminate|portdiag/causes)_windows\.go$|_test\.go$`)},
 }

@@ -67,7 +67,7 @@ func TestReports(t *testing.T) {
 	}
 	expect(port(l.Addr()), portdiag.Held, portdiag.CauseListener, portdiag.CauseProtected)
 	expect(port(client.LocalAddr()), portdiag.Blocked, portdiag.CauseConnection)
-	expect(bound.Port(), portdiag.Blocked, portdiag.CauseBound)
+	expect(bound.Port(), portdiag.Held, portdiag.CauseBound)
 
 	l.Close()
 	server.Close() // first, so that its end of the connection waits

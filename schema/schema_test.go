@@ -290,6 +290,8 @@ func words(t *testing.T, n node) []string {
 var enums = map[string]string{
 	"listeners.Proto":    "listeners.schema.json#/$defs/proto",
 	"listeners.Owner":    "listeners.schema.json#/$defs/owner",
+	"listeners.State":    "listeners.schema.json#/$defs/state",
+	"listeners.HiddenBy": "listeners.schema.json#/$defs/hidden_by",
 	"process.Protection": "pidcheck.schema.json#/$defs/protection",
 	"pidcheck.State":     "pidcheck.schema.json#/$defs/state",
 	"manager.Kind":       "pidcheck.schema.json#/$defs/manager_kind",
@@ -473,6 +475,7 @@ func TestSchemasRefuse(t *testing.T) {
 		managed  = `"managed_by":{"kind":"container","name":"web","engine":"docker","restart":"always","stop":["docker","stop","web"]}`
 		why      = `"why":[{"kind":"socket","name":"127.0.0.1:8000"},{"kind":"process","name":"node","pid":4242},{"kind":"unit","name":"web.service"}]`
 		free     = `"port":8000,"verdict":"free","bindable":true,"listeners":[],"findings":[]`
+		taker    = `{"local_addr":"127.0.0.1","pid":7,"name":"node","birth":"b:3:4","newborn":true,"socket":{"inode":1}}`
 	)
 	because := func(cause, evidence string) string {
 		finding := fmt.Sprintf(`{"cause":%q,"severity":"info","summary":"s","evidence":{%s}}`, cause, evidence)
@@ -487,11 +490,24 @@ func TestSchemasRefuse(t *testing.T) {
 		{"listeners", held, `"pid":4242`, `"pid":"4242"`},
 		{"listeners", held, `"pid":4242,`, ``},
 		{"listeners", held, `"pid":4242,`, `"pid":4242,"owner":"none",`},
+		{"listeners", held, `"pid":4242,`, `"pid":4242,"protected":"ancestor",`},
+		{"listeners", listener + `,"pid":0,"owner":"none","mine":1`, `"mine":1`, `"protected":"pipeline"`},
 		{"listeners", held, `"127.0.0.1"`, `"::1"`},
 		{"listeners", held, `"local_port":8000`, `"local_port":0`},
 		{"listeners", held, `"inode":529089`, `"inode":529089,"fd":3`},
 		{"listeners", listener + `,"pid":0,"owner":"hidden"`, `"hidden"`, `"nobody"`},
 		{"listeners", listener + `,"pid":0,"owner":"none"`, `,"owner":"none"`, ``},
+		{"listeners", held + `,"state":"bound"`, `"bound"`, `"closed"`},
+		{"listeners", held + `,"state":"bound"`, `"TCP"`, `"UDP"`},
+		{"listeners", held + `,"device":"eth0"`, `"eth0"`, `""`},
+		{"listeners", listener + `,"pid":0,"owner":"hidden","hidden_by":"namespace"`, `"namespace"`, `"nobody"`},
+		{"listeners", listener + `,"pid":0,"owner":"hidden","hidden_by":"births"`, `"hidden"`, `"none"`},
+		{"classify", freed + `,"addr":"[fe80::1%eth0]"`, `"[fe80::1%eth0]"`, `"fe80::1"`},
+		{"classify", freed + `,"isolated":["pid","net"]`, `"net"`, `"user"`},
+		{"classify", freed + `,"isolated":["pid"]`, `["pid"]`, `[]`},
+		{"classify", freed, `"remaining_pids":[]`, `"remaining_pids":[7]`},
+		{"portdiag", free + `,"addr":"127.0.0.1","isolated":["net"]`, `["net"]`, `["net","net"]`},
+		{"portdiag", free + `,"addr":"127.0.0.1"`, `"127.0.0.1"`, `""`},
 		{"listeners", listener + `,"pid":0,"owner":"none","mine":{"a":null}`, `,"owner":"none"`, `,"owner":"none","birth":"b:1:2"`},
 		{"pidcheck", held + "," + alive, "," + alive, ``},
 		{"pidcheck", held + "," + alive, `"alive"`, `"dead"`},
@@ -499,6 +515,16 @@ func TestSchemasRefuse(t *testing.T) {
 		{"pidcheck", held + "," + alive, `"alive"`, `"unverified"`},
 		{"pidcheck", held + "," + alive, `"name"`, `"nom"`},
 		{"pidcheck", held + "," + alive, `17:30:00Z`, `half past five`},
+		{"pidcheck", held + `,"pidcheck":{"exists":true,"state":"alive","managed_by":{"kind":"container","name":"web","listens":["TCP 0.0.0.0:8001","UDP [::1]:53"]}}`, `TCP 0`, `SCTP 0`},
+		{"pidcheck", held + `,"pidcheck":{"exists":true,"state":"alive","managed_by":{"kind":"container","name":"web","listens":["TCP 0.0.0.0:8001"]}}`, `0.0.0.0:8001`, `everywhere`},
+		{"pidcheck", held + `,"pidcheck":{"exists":true,"state":"alive","managed_by":{"kind":"socket_unit","name":"web.socket","listens":["TCP 0.0.0.0:8001"]}}`, `socket_unit`, `supervisor`},
+		{"pidcheck", held + `,"pidcheck":{"exists":true,"state":"alive","managed_by":{"kind":"unit","name":"db.service","also_stops":["app.service"]}}`, `"unit"`, `"container"`},
+		{"classify", freed + `,"forced":[4242]`, `"forced":[4242]`, `"forced":[]`},
+		{"classify", freed + `,"forced":[4242]`, `"forced":[4242]`, `"forced":["4242"]`},
+		{"pkill2", held + `,"pkill2":{"outcome":"terminated","taken_by":[` + taker + `]}`, `"newborn":true`, `"newborn":false`},
+		{"pkill2", held + `,"pkill2":{"outcome":"terminated","taken_by":[` + taker + `]}`, `"pid":7,`, ``},
+		{"pkill2", held + `,"pkill2":{"outcome":"terminated","taken_by":[` + taker + `]}`, `[` + taker + `]`, `[]`},
+		{"pkill2", held + `,"pkill2":{"outcome":"gone","reason":"held"}`, `"held"`, `"kept"`},
 		{"pkill2", held + `,"pkill2":{"outcome":"ghost"}`, `"ghost"`, `"spirit"`},
 		{"pkill2", held + `,"pkill2":{"outcome":"protected","reason":"self"}`, `,"reason":"self"`, ``},
 		{"pkill2", held + `,"pkill2":{"outcome":"protected","reason":"self"}`, `"reason":"self"`, `"reason":"us"`},

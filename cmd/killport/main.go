@@ -16,7 +16,7 @@ import (
 
 const help = `Free TCP ports: end what provably holds them, and prove afterwards that they are free.
 
-  killport                    frees 8000
+  killport                    frees 8000, and says so
   killport 8000 3000          frees those
   killport all                frees 8000, 8080 and 3000
   killport --dry-run 8000     says what would be done
@@ -39,8 +39,11 @@ func main() {
 	os.Exit(cli.Main("killport", help, &free{}, args...))
 }
 
+// standard is the port that is freed where none is given.
+const standard = "8000"
+
 func (f *free) Run(s *cli.Session) error {
-	queries, err := f.Queries("8000")
+	queries, err := f.Queries(standard)
 	if err != nil {
 		return err
 	}
@@ -48,13 +51,19 @@ func (f *free) Run(s *cli.Session) error {
 	if err != nil {
 		return err
 	}
+	if len(f.Ports.Ports) == 0 { // an empty variable, or an empty list of xargs, looks the same
+		s.Notice("no port given: taking %s", standard)
+	}
+	opts.Asked = queries
 	s.Finish()
 	end := jsonl.Chain(pidcheck.Stage(), pkill2.Stage(opts))
 	ended := end(s.Context, listeners.Source(queries...)(s.Context))
 	if f.DryRun {
-		s.Emit(ended, f.Format, text.Ended, f.Reached)
+		if !s.Emit(ended, f.Format, text.Ended, f.Reached) {
+			s.Note("no holder was found: nothing would be done")
+		}
 		return nil
 	}
-	s.Emit(classify.Stage(queries...)(s.Context, ended), f.Format, text.Status, classify.Reached)
+	s.Emit(classify.After(opts, queries...)(s.Context, ended), f.Format, text.Status, classify.Reached)
 	return nil
 }

@@ -5,9 +5,11 @@ import (
 	"os"
 
 	"github.com/killport/killport/internal/cli"
+	"github.com/killport/killport/internal/shell"
 	"github.com/killport/killport/internal/text"
 	"github.com/killport/killport/pkg/jsonl"
 	"github.com/killport/killport/pkg/listeners"
+	"github.com/killport/killport/pkg/process"
 )
 
 const help = `List the listeners of ports, one line for each socket and each of its holders.
@@ -32,14 +34,19 @@ func (c *command) Run(s *cli.Session) error {
 	if len(queries) == 0 {
 		queries = []listeners.Query{{Proto: c.Proto()}}
 	}
-	hidden := false
+	var hidden []listeners.Listener
 	s.Emit(listeners.Source(queries...)(s.Context), c.Format, text.Listener, func(r jsonl.Record) bool {
-		owner, _ := r.OptionalText("owner")
-		hidden = hidden || owner == string(listeners.OwnerHidden)
+		if l, err := listeners.Parse(r); err == nil && l.Owner == listeners.OwnerHidden {
+			hidden = append(hidden, l)
+		}
 		return true
 	})
-	if hidden {
-		s.Hint("some holders are hidden from us: %s", listeners.Unhide("listeners"))
+	if len(hidden) > 0 {
+		again := append([]string{"listeners"}, c.Words()...)
+		s.Hint("some holders are hidden from us: %s", listeners.Unhide(hidden[0], shell.Join(again...)))
+	}
+	if words := text.Isolation(process.Isolated()); words != "" && s.Shows(c.Format) {
+		s.Note("%s", words)
 	}
 	return nil
 }

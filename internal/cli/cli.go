@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"syscall"
@@ -17,6 +18,7 @@ import (
 	"github.com/alecthomas/kong"
 	"golang.org/x/term"
 
+	"github.com/killport/killport/internal/text"
 	"github.com/killport/killport/pkg/jsonl"
 	"github.com/killport/killport/pkg/listeners"
 	"github.com/killport/killport/pkg/process"
@@ -32,18 +34,28 @@ const (
 	ExitInterrupted = 130 // by a signal
 )
 
+// garbage is how much of it there may be, in percent of what is kept. That is
+// bounded ([jsonl.MaxKept]), and so both are.
+const garbage = 50
+
 // Main runs a command on the streams of this process, and returns the exit
 // code. The grammar is a struct as kong reads it, whose
 // commands have a method Run(*Session) error; the error is one of usage.
 func Main(name, help string, grammar any, args ...string) int {
+	debug.SetGCPercent(garbage)
 	return run(name, help, grammar, args, os.Stdin, os.Stdout, os.Stderr)
 }
 
 func run(name, help string, grammar any, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	s := &Session{name: name, stdin: stdin, stdout: stdout, stderr: stderr}
+	if borrowed(os.Getuid(), os.Geteuid(), os.Getgid(), os.Getegid()) {
+		s.Error(errors.New("not setuid: use sudo"))
+		return ExitFailure
+	}
 	ctx, stop := interruption()
 	defer stop()
-	context.AfterFunc(ctx, stop) // a second signal ends us at once
-	s := &Session{Context: ctx, name: name, stdin: stdin, stdout: stdout, stderr: stderr}
+	afterRequest(ctx, stop) // one more signal ends us at once then
+	s.Context = ctx
 	err := s.parse(grammar, help, args)
 	var exit exitError
 	if errors.As(err, &exit) {
@@ -59,6 +71,29 @@ func run(name, help string, grammar any, args []string, stdin io.Reader, stdout,
 	}
 	return s.code
 }
+
+// sameRequest is for how long after a signal another one says the same: timeout(1)
+// signals its child and then the group that this is in, npm passes on a Ctrl-C
+// that its child has had already.
+const sameRequest = 100 * time.Millisecond
+
+// afterRequest calls stop, after which one more signal ends us: not while somebody
+// is held, who would stay so.
+func afterRequest(ctx context.Context, stop func()) {
+	context.AfterFunc(ctx, func() {
+		time.Sleep(sameRequest)
+		for process.Holding() {
+			time.Sleep(time.Millisecond)
+		}
+		stop()
+	})
+}
+
+// borrowed reports whether we have the rights of another user or group than who
+// started us: the owner's of a setuid file. What is run is looked up on PATH, and
+// may be whatever that user likes. (Capabilities of a file, by setcap, are not
+// passed on to what is run: capabilities(7).)
+func borrowed(uid, euid, gid, egid int) bool { return uid != euid || gid != egid }
 
 // interruption is a context that ends at the first signal, but for those that
 // whoever started us has us ignore: nohup, or a shell in the background. With
@@ -132,6 +167,14 @@ func (p Ports) Queries(standard ...string) ([]listeners.Query, error) {
 	return listeners.ParsePorts(p.Proto(), all, words...)
 }
 
+// Words are the arguments that ask for the same again.
+func (p Ports) Words() []string {
+	if p.UDP {
+		return append([]string{"--udp"}, p.Ports...)
+	}
+	return p.Ports
+}
+
 // Proto is the protocol that is asked for.
 func (p Ports) Proto() listeners.Proto {
 	if p.UDP {
@@ -164,30 +207,40 @@ func lastWords(ctx context.Context) context.Context {
 	return late
 }
 
+// Shows reports whether records are put out as text, to a person.
+func (s *Session) Shows(f Format) bool { return isTerminal(s.stdout) && !f.JSON }
+
 // Finish makes the command finish what it was asked for when nobody reads its
 // output any more; a command that only reads dies of SIGPIPE as usual.
 func (s *Session) Finish() { signal.Ignore(syscall.SIGPIPE) }
 
 // Emit puts out the records of seq, as text on a terminal and as JSON Lines
 // elsewhere, and its errors on stderr. The goal of the command holds if it
-// holds for each record; nil means that it always does.
-func (s *Session) Emit(seq jsonl.Seq, f Format, text func(jsonl.Record) string, reached func(jsonl.Record) bool) {
+// holds for each record; nil means that it always does. It returns whether there
+// was something: a record, or an error.
+func (s *Session) Emit(seq jsonl.Seq, f Format, text func(jsonl.Record) string, reached func(jsonl.Record) bool) (some bool) {
 	out := jsonl.Map(func(_ context.Context, r jsonl.Record) (jsonl.Record, error) {
+		some = true
 		if reached != nil && !reached(r) {
 			s.fail(ExitNotReached)
 		}
 		return r, nil
 	})(s.Context, seq)
 	write, stdout := jsonl.Write, lines(s.stdout)
-	if isTerminal(s.stdout) && !f.JSON {
+	if s.Shows(f) {
 		write = func(w io.Writer, seq jsonl.Seq, report func(error)) error {
 			return writeText(w, seq, text, report)
 		}
 	}
-	if err := write(stdout, out, s.report); err != nil {
+	report := func(err error) {
+		some = true
+		s.report(err)
+	}
+	if err := write(stdout, out, report); err != nil {
 		s.Error(err)
 		s.fail(ExitFailure)
 	}
+	return some
 }
 
 // Print puts out what is no record.
@@ -244,8 +297,13 @@ func (s *Session) Note(format string, args ...any) {
 	}
 }
 
+// Notice is a note that is for everybody, a script's log among them.
+func (s *Session) Notice(format string, args ...any) { s.say("note", fmt.Sprintf(format, args...)) }
+
+// say lets nothing through that could move a cursor: names, engines' answers and
+// arguments are in there, which others may have chosen.
 func (s *Session) say(kind, words string) {
-	fmt.Fprintf(s.stderr, "%s: %s: %s\n", s.name, kind, strings.TrimSpace(words))
+	fmt.Fprintf(s.stderr, "%s: %s: %s\n", s.name, kind, text.Line(strings.TrimSpace(words)))
 }
 
 func isTerminal(stream any) bool {

@@ -7,9 +7,11 @@ import (
 	"io"
 	"os"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/killport/killport/pkg/jsonl"
 	"github.com/killport/killport/pkg/listeners"
@@ -268,4 +270,43 @@ func TestPorts(t *testing.T) {
 	if got := try(&listing{}, "", "all"); got.code != ExitUsage || !strings.Contains(got.stderr, "80a") {
 		t.Errorf("KILLPORT_ALL=80a: %+v; want exit code %d", got, ExitUsage)
 	}
+}
+
+// The rights of who owns the file are not for whoever starts it.
+func TestBorrowed(t *testing.T) {
+	for _, tt := range []struct {
+		uid, euid, gid, egid int
+		want                 bool
+	}{
+		{1000, 1000, 1000, 1000, false},
+		{0, 0, 0, 0, false},
+		{1000, 0, 1000, 1000, true},
+		{1000, 1001, 1000, 1000, true},
+		{0, 1000, 0, 0, true},
+		{1000, 1000, 1000, 0, true},
+		{-1, -1, -1, -1, false}, // on Windows
+	} {
+		if got := borrowed(tt.uid, tt.euid, tt.gid, tt.egid); got != tt.want {
+			t.Errorf("borrowed(%d, %d, %d, %d) = %v; want %v", tt.uid, tt.euid, tt.gid, tt.egid, got, tt.want)
+		}
+	}
+}
+
+// A signal that comes on the heels of another one says the same.
+func TestSameRequest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, signal := context.WithCancel(t.Context())
+		var stopped atomic.Bool
+		afterRequest(ctx, func() { stopped.Store(true) })
+		signal()
+		for _, tt := range []struct {
+			after time.Duration
+			want  bool
+		}{{0, false}, {sameRequest - time.Millisecond, false}, {2 * time.Millisecond, true}} {
+			time.Sleep(tt.after)
+			if synctest.Wait(); stopped.Load() != tt.want {
+				t.Errorf("%v later, the next one ends us at once: %v; want %v", tt.after, stopped.Load(), tt.want)
+			}
+		}
+	})
 }

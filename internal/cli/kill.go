@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/alecthomas/kong"
@@ -15,13 +16,13 @@ import (
 
 // Kill are the flags of the commands that end processes.
 type Kill struct {
-	DryRun   oneWay        `help:"Say what would be done, and send nothing."`
-	Grace    time.Duration `default:"3s" help:"How long all holders together have for ending softly."`
-	Signal   string        `default:"TERM" help:"The soft signal: TERM, INT, HUP, QUIT; or KILL at once."`
-	Via      string        `enum:"auto,process" default:"auto" help:"auto: stop a container, a unit of systemd, or a service of Windows, through what manages it; process: signal the process all the same."`
-	Override bool          `help:"End our ancestors, and what serves many, too."`
-	Ghosts   bool          `name:"close-ghosts" help:"On Linux: have the kernel close sockets that nobody has (takes root). A program that has one in flight may run at full CPU afterwards."`
-	Heirs    bool          `help:"Windows: of a port that belongs to no process any more, end those that inherited it."`
+	DryRun   oneWay         `help:"Say what would be done, and send nothing."`
+	Grace    *time.Duration `placeholder:"3s" help:"How long all holders together have for ending softly. A few programs have more, unless this or --signal is given."`
+	Signal   *string        `placeholder:"\"TERM\"" help:"The soft signal: TERM, INT, HUP, QUIT; or KILL at once. A few programs are asked by another, unless this or --grace is given."`
+	Via      string         `enum:"auto,process" default:"auto" help:"auto: stop a container, a unit of systemd, or a service of Windows, through what manages it; process: signal the process all the same."`
+	Override bool           `help:"End our ancestors, and what serves many, too."`
+	Ghosts   bool           `name:"close-ghosts" help:"On Linux: have the kernel close sockets that nobody has (takes root). A program that has one in flight may run at full CPU afterwards."`
+	Heirs    bool           `help:"Windows: of a port that belongs to no process any more, end those that inherited it."`
 }
 
 // oneWay is a flag that nothing after it takes back: --dry-run=false is an
@@ -42,36 +43,36 @@ func (o *oneWay) IsBool() bool { return true }
 
 // Options reads the flags.
 func (k Kill) Options(s *Session) (pkill2.Options, error) {
-	signal, err := process.ParseSignal(k.Signal)
-	if err != nil {
-		return pkill2.Options{}, fmt.Errorf("--signal: %w", err)
-	}
-	if k.Grace < 0 {
-		return pkill2.Options{}, errors.New("--grace: is negative")
-	}
-	return pkill2.Options{
-		Grace: k.Grace, Signal: signal, Via: pkill2.Via(k.Via), Override: k.Override, Ghosts: pkill2.Ghosts(k.Ghosts), Heirs: pkill2.Heirs(k.Heirs), DryRun: bool(k.DryRun),
+	opts := pkill2.Options{
+		Grace: pkill2.DefaultGrace, Signal: syscall.SIGTERM, Manners: pkill2.Manners(k.Grace == nil && k.Signal == nil),
+		Via: pkill2.Via(k.Via), Override: k.Override, Ghosts: pkill2.Ghosts(k.Ghosts), Heirs: pkill2.Heirs(k.Heirs), DryRun: bool(k.DryRun),
 		Waiting: func(pids []int, left time.Duration) {
 			// A terminal that is held (Ctrl-S) must not delay what is due.
 			go s.Note("waiting for %s to end, %s in %.1f s", joined(pids), process.KillName(), left.Seconds())
 		},
 		Stopping: func(what []string) { go s.Note("stopping %s", strings.Join(what, ", ")) },
-	}, nil
+	}
+	if k.Signal != nil {
+		var err error
+		if opts.Signal, err = process.ParseSignal(*k.Signal); err != nil {
+			return pkill2.Options{}, fmt.Errorf("--signal: %w", err)
+		}
+	}
+	if k.Grace != nil {
+		if opts.Grace = *k.Grace; opts.Grace < 0 {
+			return pkill2.Options{}, errors.New("--grace: is negative")
+		}
+	}
+	return opts, nil
 }
 
-// Reached reports whether the holder of a record of pkill2 is out of the way.
-// A dry run always reaches its goal.
+// Reached reports whether a record of pkill2 says that its goal is reached. A dry
+// run always reaches its goal.
 func (k Kill) Reached(r jsonl.Record) bool {
 	if k.DryRun {
 		return true
 	}
-	done, err := r.Object(pkill2.Key)
-	if err != nil {
-		return false
-	}
-	outcome, err := done.Text("outcome")
-	o := pkill2.Outcome(outcome)
-	return err == nil && !o.Failed() && o != pkill2.Ghost
+	return pkill2.Reached(r)
 }
 
 func joined(pids []int) string {

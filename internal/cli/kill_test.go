@@ -28,8 +28,10 @@ func TestKillOptions(t *testing.T) {
 		args []string
 		want pkill2.Options
 	}{
-		{nil, pkill2.Options{Grace: pkill2.DefaultGrace, Signal: syscall.SIGTERM, Via: pkill2.ViaAuto}},
-		{[]string{"--dry-run"}, pkill2.Options{Grace: pkill2.DefaultGrace, Signal: syscall.SIGTERM, Via: pkill2.ViaAuto, DryRun: true}},
+		{nil, pkill2.Options{Grace: pkill2.DefaultGrace, Signal: syscall.SIGTERM, Manners: pkill2.OwnManners, Via: pkill2.ViaAuto}},
+		{[]string{"--dry-run"}, pkill2.Options{Grace: pkill2.DefaultGrace, Signal: syscall.SIGTERM, Manners: pkill2.OwnManners, Via: pkill2.ViaAuto, DryRun: true}},
+		{[]string{"--grace=3s"}, pkill2.Options{Grace: pkill2.DefaultGrace, Signal: syscall.SIGTERM, Via: pkill2.ViaAuto}},
+		{[]string{"--signal=TERM"}, pkill2.Options{Grace: pkill2.DefaultGrace, Signal: syscall.SIGTERM, Via: pkill2.ViaAuto}},
 		{
 			[]string{"--grace=250ms", "--signal=sigint", "--via", "process", "--override", "--close-ghosts"},
 			pkill2.Options{Grace: 250 * time.Millisecond, Signal: syscall.SIGINT, Via: pkill2.ViaProcess, Override: true, Ghosts: pkill2.CloseGhosts},

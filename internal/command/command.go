@@ -1,5 +1,5 @@
 // Package command runs the command lines of other programs, with limits: to
-// the time, and to what is kept of what they say.
+// the time, to what is kept of what they say, and to what they have of ours.
 package command
 
 import (
@@ -43,7 +43,7 @@ func Run(ctx context.Context, argv ...string) ([]byte, error) {
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	cmd.WaitDelay = time.Second // a child of its own may keep the pipes
 	alone(cmd)
-	err := cmd.Run()
+	err := run(cmd)
 	switch {
 	case err == nil && stdout.full:
 		return nil, fmt.Errorf("%s: more than %d bytes", argv[0], maxOutput)
@@ -60,6 +60,25 @@ func Run(ctx context.Context, argv ...string) ([]byte, error) {
 	}
 	return nil, &runError{name: argv[0], words: words, err: err}
 }
+
+// run starts a command that inherits nothing but its environment, limits and
+// mask; one that runs as another user has no folder of ours either.
+func run(cmd *exec.Cmd) error {
+	if err := keepFiles(); err != nil {
+		return err
+	}
+	if cmd.Args[0] != another {
+		return cmd.Run()
+	}
+	cmd.Dir = "/"
+	if err := startWithoutKeys(cmd); err != nil {
+		return err
+	}
+	return cmd.Wait()
+}
+
+// another is the program by which commands run as another user: setpriv(1).
+const another = "setpriv"
 
 // runError is a command that failed.
 type runError struct {

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/killport/killport/internal/schematest"
 	"github.com/killport/killport/pkg/portdiag"
 )
 
@@ -100,12 +101,18 @@ func TestDocker(t *testing.T) {
 				if by := h.Check.ManagedBy; by.Kind != "container" || by.Name != "web" || !slices.Equal(by.Stop, []string{"docker", "stop", "web"}) {
 					t.Errorf("managed by %+v", by)
 				}
+				if want := publishedBy(test.flags); !slices.Equal(h.Check.ManagedBy.Listens, want) {
+					t.Errorf("it is said to listen at %q; want %q", h.Check.ManagedBy.Listens, want)
+				}
 				if want := []string{"docker", "stop", "-t", "3", id}; h.Done.Outcome != "would_stop" || !slices.Equal(h.Done.Stop, want) {
 					t.Errorf("dry run: %+v", h.Done)
 				}
 			}
 			if !in.running("web") || len(dry.holders) == 0 {
 				t.Fatalf("the dry run says too little or does too much: %s", dry.output)
+			}
+			if blind := in.killport([]string{"unshare", "--pid", "--fork"}, args[0]); blind.exit != 1 || !in.running("web") {
+				t.Fatalf("with a /proc of others: exit %d, %s", blind.exit, blind.output)
 			}
 			first := in.killport(nil, args[0])
 			in.freed(first, args[0], "cleaned")
@@ -126,6 +133,23 @@ func TestDocker(t *testing.T) {
 			}
 		})
 	}
+}
+
+// publishedBy are the addresses that flags of "docker run" publish, of a port.
+func publishedBy(flags []string) (addrs []string) {
+	for _, flag := range flags {
+		at, ok := strings.CutPrefix(flag, "--publish=")
+		at, _ = strings.CutSuffix(at, ":8000")
+		switch {
+		case !ok:
+		case strings.Contains(at, ":"):
+			addrs = append(addrs, "TCP "+at)
+		default:
+			addrs = append(addrs, "TCP 0.0.0.0:"+at, "TCP [::]:"+at)
+		}
+	}
+	slices.Sort(addrs)
+	return addrs
 }
 
 // One container that is asked for by several ports is stopped once.
@@ -239,6 +263,24 @@ func TestDockerOfAnotherMachine(t *testing.T) {
 				t.Error("the container of another machine was stopped")
 			}
 		})
+	}
+}
+
+// What is hidden in a network of its own is not what a container publishes in that of
+// the machine, at the same address.
+func TestDockerOfAnotherNetwork(t *testing.T) {
+	r := bootDocker(t)
+	id := r.container(18080, []string{"--publish=18080:8000"}, "0.0.0.0:8000")
+	r.run("chmod", "666", "/run/docker.sock")
+	const there = `ip link set lo up; /run/rig/zoo serve --life=1m 0.0.0.0:18080 >/dev/null &
+		until [ -n "$(/run/rig/listeners 18080)" ]; do sleep 0.01; done; "$@"; exit=$?; kill $!; exit $exit`
+	as := []string{"unshare", "--net", "sh", "-c", there, "sh", "setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups"}
+	res := r.killport(as, "18080")
+	if res.exit != 1 || res.port.Reason != "hidden" || strings.Contains(res.port.Hint, "docker") {
+		t.Errorf("no true refusal: exit %d, %s", res.exit, res.output)
+	}
+	if !r.running(id) {
+		t.Error("the container of the machine was stopped")
 	}
 }
 
@@ -384,6 +426,36 @@ func TestDockerOfSystemd(t *testing.T) {
 			}
 		})
 	}
+	// A job of a service is a container: the service has others.
+	t.Run("agent.service", func(t *testing.T) {
+		in := &rig{t: t, init: r.init, log: r.log}
+		in.start("agent.service", 18139)
+		in.eventually("the container runs", func() bool { return in.run("docker", "ps", "--quiet") != "" })
+		main, job := in.property("agent.service", "MainPID"), in.jobOf("sleep")
+		res := in.killport(nil, "18139")
+		in.freed(res, "18139")
+		if !slices.Equal(res.port.Stopped, []string{"container agents (docker)"}) {
+			t.Errorf("stopped %q", res.port.Stopped)
+		}
+		if got := in.property("agent.service", "MainPID"); got != main || in.command("kill", "-0", strconv.Itoa(job)).Run() != nil {
+			t.Errorf("the agent was PID %s, and is %s; or its other job has ended", main, got)
+		}
+		in.run("systemctl", "stop", "agent.service")
+	})
+	t.Run("a service that others need", func(t *testing.T) {
+		in := &rig{t: t, init: r.init, log: r.log}
+		in.start("client.service", 18118)
+		in.eventually("the container runs", func() bool { return in.run("docker", "ps", "--quiet") != "" })
+		in.run("systemctl", "start", "needs-client.service")
+		res := in.killport(nil, "18118")
+		if res.exit != 1 || !strings.Contains(res.port.Detail, "needs-client.service would be stopped too") || !in.listens(18118) {
+			t.Errorf("no true refusal: exit %d, %s", res.exit, res.output)
+		}
+		in.freed(in.killport(nil, "--override", "--grace=1s", "18118"), "18118")
+		if got := in.states("needs-client.service"); got[0] != "inactive" || in.run("docker", "ps", "--quiet") != "" {
+			t.Errorf("needs-client.service is %s, or the container runs", got)
+		}
+	})
 	t.Run("no service", func(t *testing.T) {
 		in := &rig{t: t, init: r.init, log: r.log}
 		in.container(18080, []string{"--publish=127.0.0.1:18080:8000", "--restart=always"}, "0.0.0.0:8000")
@@ -393,4 +465,26 @@ func TestDockerOfSystemd(t *testing.T) {
 			t.Errorf("stopped %q", res.port.Stopped)
 		}
 	})
+}
+
+// TestInsideAContainer: killport in a container sees neither the ports nor the
+// processes of the host, and says so.
+func TestInsideAContainer(t *testing.T) {
+	r := bootDocker(t)
+	r.zoo("serve", "127.0.0.1:18090")
+	r.eventually("it listens", func() bool { return r.listens(18090) })
+	res := r.run("docker", "run", "--rm", "--volume=/run/rig:/rig:ro", "zoo", "/rig/killport", "--json", "18090")
+	schematest.Validate(t, "classify", []byte(res))
+	if !strings.Contains(res, `"status":"free"`) || !strings.Contains(res, `"isolated":["pid","net"]`) {
+		t.Errorf("killport in a container: %s; want it free in there, and isolated", res)
+	}
+	// With the network of the host, what it has there is hidden.
+	cmd := r.command("docker", "run", "--rm", "--network=host", "--volume=/run/rig:/rig:ro", "zoo", "/rig/killport", "--json", "--override", "--close-ghosts", "18090")
+	out, err := cmd.Output()
+	if err == nil || !strings.Contains(string(out), `"reason":"hidden"`) || strings.Contains(string(out), `"hint":"--`) || !strings.Contains(string(out), "outside of this PID namespace") {
+		t.Errorf("killport in a container with the host's network: %v, %s; want it hidden, and a hint at the outside", err, out)
+	}
+	if !r.listens(18090) {
+		t.Error("the server outside has lost its socket")
+	}
 }

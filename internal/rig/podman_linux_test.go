@@ -91,7 +91,7 @@ func TestPodmanOfSystemd(t *testing.T) {
 	r.run("systemctl", "start", "dbus.service") // without it podman makes no cgroups
 	r.run("podman", "import", "/run/rig/zoo.tar", "zoo")
 
-	for unit, port := range map[string]int{"generated.service": 18115, "quadlet.service": 18116, "attached.service": 18117} {
+	for unit, port := range map[string]int{"generated.service": 18115, "quadlet.service": 18116, "attached.service": 18117, "anonymous.service": 18142} {
 		t.Run(unit, func(t *testing.T) {
 			in := &rig{t: t, init: r.init, log: r.log}
 			in.start(unit, port)

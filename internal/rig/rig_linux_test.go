@@ -2,6 +2,7 @@ package rig
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -19,6 +20,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/killport/killport/internal/remedytest"
 	"github.com/killport/killport/internal/schematest"
 )
 
@@ -53,10 +55,40 @@ func buildAndRun(m *testing.M) int {
 
 // A rig is a PID 1 in namespaces of its own.
 type rig struct {
-	t    *testing.T
-	init int
-	log  *bytes.Buffer
+	t     *testing.T
+	init  int
+	log   *bytes.Buffer
+	tools string // the folder of killport and its like, if not /run/rig
 }
+
+// asHost is r with tools that take it for the host: outside of it there is nobody,
+// and so a socket may provably be nobody's.
+func (r *rig) asHost() *rig {
+	r.t.Helper()
+	var flags []string
+	for name, of := range map[string]string{"pid": "PIDs", "net": "Network"} {
+		ns, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/%s", r.init, name))
+		if err != nil {
+			r.t.Fatal(err)
+		}
+		flags = append(flags, "-X=github.com/killport/killport/pkg/process.host"+of+"="+ns)
+	}
+	dir, err := os.MkdirTemp(programs, "host")
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	build := exec.Command("go", "build", "-o", dir, "-ldflags="+strings.Join(flags, " "), "../../cmd/...")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		r.t.Fatalf("go build: %v\n%s", err, out)
+	}
+	host := *r
+	host.tools = "/run/rig/" + filepath.Base(dir)
+	return &host
+}
+
+// tool is the path of killport or its like.
+func (r *rig) tool(name string) string { return cmp.Or(r.tools, "/run/rig") + "/" + name }
 
 // booted counts rigs, which have cgroups of different names.
 var booted atomic.Int32
@@ -146,7 +178,7 @@ func (r *rig) command(argv ...string) *exec.Cmd {
 	ctx, cancel := context.WithTimeout(r.t.Context(), 2*time.Minute)
 	r.t.Cleanup(cancel)
 	cmd := exec.CommandContext(ctx, "nsenter", append(in, argv...)...)
-	cmd.Env = []string{"PATH=/run/rig:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/run", "XDG_RUNTIME_DIR=/run/user/0"}
+	cmd.Env = []string{"PATH=" + cmp.Or(r.tools, "/run/rig") + ":/run/rig:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/run", "XDG_RUNTIME_DIR=/run/user/0"}
 	cmd.WaitDelay = time.Second
 	return cmd
 }
@@ -207,6 +239,8 @@ type manager struct {
 	Restart   string   `json:"restart"`
 	Stop      []string `json:"stop"`
 	StartedBy []string `json:"started_by"`
+	AlsoStops []string `json:"also_stops"`
+	Listens   []string `json:"listens"`
 	Reason    string   `json:"reason"`
 }
 
@@ -219,7 +253,7 @@ func (r *rig) killport(as []string, args ...string) result {
 // killportWhile does something while killport runs.
 func (r *rig) killportWhile(something func(), as []string, args ...string) result {
 	r.t.Helper()
-	cmd := r.command(append(append(slices.Clone(as), "/run/rig/killport", "--json"), args...)...)
+	cmd := r.command(append(append(slices.Clone(as), r.tool("killport"), "--json"), args...)...)
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	if err := cmd.Start(); err != nil {
@@ -249,9 +283,27 @@ func (r *rig) killportWhile(something func(), as []string, args ...string) resul
 	return res
 }
 
+// advised tries all advice about a port inside, see remedytest; as is put before
+// what is not for root.
+func (r *rig) advised(as []string, question ...string) (tried int) {
+	r.t.Helper()
+	return remedytest.Check(r.t, func(argv ...string) string {
+		if argv[0] == "sudo" {
+			argv = argv[1:]
+		} else {
+			argv = slices.Concat(as, argv)
+		}
+		out, err := r.command(argv...).Output()
+		if _, exited := errors.AsType[*exec.ExitError](err); err != nil && !exited {
+			r.t.Fatalf("%q: %v", argv, err)
+		}
+		return string(out)
+	}, question...)
+}
+
 // listens reports whether somebody listens on a port inside.
 func (r *rig) listens(port int) bool {
-	out, err := r.command("/run/rig/listeners", strconv.Itoa(port)).Output()
+	out, err := r.command(r.tool("listeners"), strconv.Itoa(port)).Output()
 	if err != nil {
 		r.t.Fatal(err)
 	}

@@ -2,7 +2,9 @@ package rig
 
 import (
 	"errors"
+	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -49,6 +51,8 @@ func TestSystemd(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			in := &rig{t: t, init: r.init, log: r.log}
 			in.start(unit, port)
+			in.advised(nil, strconv.Itoa(port))
+			in.advised([]string{"setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups"}, "127.0.0.1:"+strconv.Itoa(port))
 			test(t, in, strconv.Itoa(port))
 			in.run("systemctl", "stop", unit)
 			if got := in.property("rig.target", "ActiveState"); got != "active" {
@@ -230,6 +234,17 @@ func TestSystemd(t *testing.T) {
 			t.Errorf("the job's own service was stopped: restarts %s", got)
 		}
 		in.run("systemctl", "stop", "job.service")
+	})
+	on("taken again", "always.service", 18101, func(t *testing.T, r *rig, port string) {
+		for _, stages := range []string{"pidcheck | pkill2", "pkill2"} {
+			r.eventually("it listens again", func() bool { return r.listens(18101) })
+			line := fmt.Sprintf("cd /run/rig; PATH=/run/rig:$PATH; listeners %s | %s --via process", port, stages)
+			out, err := r.command("sh", "-c", line).Output()
+			var exit *exec.ExitError
+			if !errors.As(err, &exit) || exit.ExitCode() != 1 || !strings.Contains(string(out), `"newborn":true`) {
+				t.Errorf("%s: %v, %s; want it taken again, after systemd's delay", line, err, out)
+			}
+		}
 	})
 	on("respawn", "always.service", 18101, func(t *testing.T, r *rig, port string) {
 		res := r.killport(nil, "--via=process", port)

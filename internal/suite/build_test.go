@@ -43,14 +43,21 @@ func compile(bin, cover string) error {
 	if err := errors.Join(os.Chmod(filepath.Dir(bin), 0o755), os.Chmod(bin, 0o755), os.Chmod(cover, 0o777)); err != nil {
 		return err
 	}
-	args := []string{"build", "-buildvcs=false", "-o", bin}
-	if mode := testing.CoverMode(); mode != "" {
-		args = append(args, "-cover", "-covermode="+mode)
+	if testing.CoverMode() != "" {
 		// go test -cover has a GOCOVERDIR of its own, and takes another one with -args.
 		given := flag.Lookup("test.gocoverdir").Value.String()
 		os.Setenv("GOCOVERDIR", cmp.Or(given, os.Getenv("GOCOVERDIR"), cover))
 	}
-	cmd := exec.Command("go", append(args, "./cmd/...", "./internal/zoo")...)
+	return compileInto(bin, "./cmd/...", "./internal/zoo")
+}
+
+// compileInto is go build; the words are flags and packages.
+func compileInto(dir string, words ...string) error {
+	args := []string{"build", "-buildvcs=false", "-o", dir + string(filepath.Separator)}
+	if mode := testing.CoverMode(); mode != "" {
+		args = append(args, "-cover", "-covermode="+mode)
+	}
+	cmd := exec.Command("go", append(args, words...)...)
 	cmd.Dir = filepath.Join("..", "..")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("go %s: %w\n%s", strings.Join(cmd.Args[1:], " "), err, out)

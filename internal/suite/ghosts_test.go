@@ -16,10 +16,9 @@ import (
 )
 
 // closing runs killport --close-ghosts through a command, and reads its record.
-// These tests are in a PID namespace of their own, and so must insist.
 func closing(t *testing.T, through []string, port int, args ...string) (result, gjson.Result) {
 	t.Helper()
-	argv := slices.Concat([]string{"killport", "--close-ghosts", "--override", strconv.Itoa(port)}, args)
+	argv := slices.Concat([]string{"seeing", "killport", "--close-ghosts", strconv.Itoa(port)}, args)
 	return sight{through: through}.run(t, argv...)
 }
 
@@ -37,7 +36,7 @@ func binds(t *testing.T, addr string) {
 // TestCloseGhosts: the sockets that nobody has are closed, all of them, and
 // nothing is signalled.
 func TestCloseGhosts(t *testing.T) {
-	require(t, "private")
+	require(t, "ghosts")
 	for name, n := range map[string]int{"one": 1, "reuseport": 3} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -86,27 +85,16 @@ func unclosed(t *testing.T, a *animal, res result, line gjson.Result, reason, hi
 // TestCloseGhostsDenied: it takes CAP_NET_ADMIN, which root in a container has
 // not.
 func TestCloseGhostsDenied(t *testing.T) {
-	require(t, "private", "otheruser")
+	require(t, "ghosts", "otheruser")
 	t.Parallel()
 	a := zoo(t, t.TempDir(), "scm")
 	res, line := closing(t, withoutNetAdmin, a.Port)
 	unclosed(t, a, res, line, "denied", "CAP_NET_ADMIN")
 }
 
-// TestCloseGhostsInside: from inside a PID namespace a server outside of it, in
-// the same network, looks like a ghost.
-func TestCloseGhostsInside(t *testing.T) {
-	require(t, "private")
-	t.Parallel()
-	a := zoo(t, t.TempDir(), "serve")
-	inside := []string{"unshare", "--fork", "--kill-child", "--pid", "--mount-proc"}
-	res, line := sight{through: inside}.run(t, "killport", "--close-ghosts", a.port())
-	unclosed(t, a, res, line, "namespace", "--override")
-}
-
 // TestCloseGhostsMPTCP: the kernel does not close the sockets of MPTCP.
 func TestCloseGhostsMPTCP(t *testing.T) {
-	require(t, "private")
+	require(t, "ghosts")
 	t.Parallel()
 	dir := t.TempDir()
 	if !zoo(t, dir, "serve", "--mptcp").MPTCP {
@@ -119,13 +107,13 @@ func TestCloseGhostsMPTCP(t *testing.T) {
 
 // TestCloseGhostsDryRun: it is said, and not done.
 func TestCloseGhostsDryRun(t *testing.T) {
-	require(t, "private")
+	require(t, "ghosts")
 	t.Parallel()
 	a := zoo(t, t.TempDir(), "scm")
 	for _, want := range []struct{ flags, outcome string }{
-		{"--close-ghosts --override", "would_close"}, {"--close-ghosts", "ghost"}, {"--override", "ghost"},
+		{"--close-ghosts", "would_close"}, {"--override", "ghost"}, {"", "ghost"},
 	} {
-		res, line := sight{}.run(t, slices.Concat([]string{"killport", "--dry-run", a.port()}, strings.Fields(want.flags))...)
+		res, line := sight{}.run(t, slices.Concat([]string{"seeing", "killport", "--dry-run", a.port()}, strings.Fields(want.flags))...)
 		if res.code != 0 || line.Get("pkill2.outcome").Str != want.outcome {
 			t.Errorf("%s: exit code %d, want 0, and %s: %s", want.flags, res.code, want.outcome, line)
 		}
@@ -139,7 +127,7 @@ func TestCloseGhostsDryRun(t *testing.T) {
 // TestCloseGhostsSpares: what somebody has is no ghost, whoever says so. (That
 // hidden holders are spared is in TestVisibility.)
 func TestCloseGhostsSpares(t *testing.T) {
-	require(t, "private")
+	require(t, "ghosts")
 	t.Run("holder", func(t *testing.T) {
 		t.Parallel()
 		a := zoo(t, t.TempDir(), "slow", "--for", "300ms", "--mark", "mark")
@@ -152,7 +140,7 @@ func TestCloseGhostsSpares(t *testing.T) {
 		t.Parallel()
 		addr := "127.0.0.1:" + strconv.Itoa(freshPorts(1))
 		res := run(t, tool(t.Context(), "", "zoo", "run-holding", addr, "--",
-			"sh", "-c", "killport --close-ghosts {port}; echo $?; listeners {port}"))
+			"seeing", "sh", "-c", "killport --close-ghosts {port}; echo $?; listeners {port}"))
 		lines := strings.Split(res.stdout, "\n")
 		if len(lines) != 4 || lines[1] != "1" || gjson.Get(lines[0], "reason").Str != "ancestor" || gjson.Get(lines[2], "pid").Int() != int64(res.pid) {
 			t.Errorf("want PID %d to have it still: %q", res.pid, lines)
@@ -163,7 +151,7 @@ func TestCloseGhostsSpares(t *testing.T) {
 		a := zoo(t, t.TempDir(), "serve")
 		socket := gjson.Get(list(t, a.Port), "socket").Raw
 		forged := fmt.Sprintf(`{"proto":"TCP","local_addr":"127.0.0.1","local_port":%d,"pid":0,"owner":"none","socket":%s}`+"\n", a.Port, socket)
-		res := run(t, tool(t.Context(), forged, "pkill2", "--close-ghosts", "--override"))
+		res := run(t, tool(t.Context(), forged, "seeing", "pkill2", "--close-ghosts"))
 		if res.code != 1 || gjson.Get(res.stdout, "pkill2.outcome").Str != "ghost" || gjson.Get(res.stdout, "pkill2.reason").Str != "not_closable" {
 			t.Errorf("exit code %d, want 1, and it not closed: %s", res.code, res.stdout)
 		}
@@ -177,11 +165,12 @@ func TestCloseGhostsSpares(t *testing.T) {
 // TestExitingIsNamed: one that takes long to close its files shows none of them,
 // and is the reason for a ghost all the same.
 func TestExitingIsNamed(t *testing.T) {
+	require(t, "ghosts")
 	a := zoo(t, t.TempDir(), "lingering", "--for", "3s")
 	a.pins[a.PID].signal(syscall.SIGTERM)
 	var line gjson.Result
 	if !eventually(2*time.Second, func() bool {
-		_, line = sight{}.run(t, "portdiag", strconv.Itoa(a.Port))
+		_, line = sight{}.run(t, "seeing", "portdiag", strconv.Itoa(a.Port))
 		return line.Get("verdict").Str == "ghost"
 	}) {
 		t.Fatalf("no ghost: %s", line)

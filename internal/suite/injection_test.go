@@ -45,6 +45,7 @@ var faults = []fault{
 	{"sendto", "", "EPERM EACCES ECONNREFUSED ENOBUFS ENOMEM EIO EINTR"},
 	{"recvfrom", "", "EPERM EACCES ENOBUFS ENOMEM EIO EINTR"},
 	{"readlinkat", "/proc/self", "EPERM EACCES ENOENT ENOMEM EIO EINTR"},
+	{"openat", "/proc/self/status", "EPERM EACCES ENOENT EMFILE ENOMEM EIO EINTR"},
 	{"openat", "/proc/self/mountinfo", "EPERM ENOENT EMFILE EIO EINTR"},
 	{"openat", "/proc/sys/kernel/random/boot_id", "EPERM ENOENT EMFILE EIO EINTR"},
 	{"read", "/proc/sys/kernel/random/boot_id", "EPERM EIO EINTR"},
@@ -55,6 +56,7 @@ var faults = []fault{
 	{"getdents64", "/proc/{pid}/fd", "EACCES ENOENT ESRCH ENOMEM EIO EINTR"},
 	{"readlinkat", "/proc/{pid}/fd", "EPERM EACCES ENOENT ESRCH ENOMEM EIO EINTR"},
 	{"readlinkat", "/proc/{pid}/fd/{fd}", "EPERM EACCES ENOENT ESRCH ENOMEM EIO EINTR"},
+	{"newfstatat", "/proc/{pid}/fd/1", "EPERM EACCES ENOENT ESRCH ENOMEM EIO EINTR"},
 	{"openat", "/proc/{pid}/stat", "EPERM EACCES ENOENT ESRCH EMFILE ENOMEM EIO EINTR"},
 	{"read", "/proc/{pid}/stat", "EPERM ESRCH ENOMEM EIO EINTR"},
 	{"openat", "/proc/{pid}/cmdline", "EACCES ESRCH EIO EINTR"},
@@ -464,18 +466,29 @@ func TestWithoutPidfd(t *testing.T) {
 }
 
 // TestThreadHasThePID: a holder has ended, and its PID is a thread's now, as
-// happens more often than that it is a process's. The port is free, then.
+// happens more often than that it is a process's. The port is free, then; or else
+// the record leads by its cookie to who has its socket now.
 func TestThreadHasThePID(t *testing.T) {
 	require(t, "private")
 	holder, innocent := zoo(t, t.TempDir(), "serve"), zoo(t, t.TempDir(), "threads", "--n=8")
 	record := list(t, holder.Port)
 	record = set(t, record, "pid", strconv.Itoa(thread(t, innocent.PID)))
+	cooked := record
+	record = set(t, record, "socket", fmt.Sprintf(`{"inode":%d}`, gjson.Get(record, "socket.inode").Int()))
 	for _, want := range []string{"refused", "reused"} { // in vain as long as somebody listens
 		res := run(t, tool(t.Context(), record, "pkill2", "--grace=0"))
 		if got := gjson.Get(res.stdout, "pkill2.outcome").String(); got != want {
 			t.Errorf("outcome %q; want %q: %s", got, want, res.stdout)
 		}
 		innocent.lives(t, innocent.PID)
+		if want == "refused" {
+			holder.lives(t, holder.PID)
+			res = run(t, tool(t.Context(), cooked, "pkill2"))
+			if got := gjson.Get(res.stdout, "..#.pkill2.outcome").String(); got != `["reused","terminated"]` {
+				t.Errorf("by the cookie: outcomes %s; want reused, and the holder terminated: %s", got, res.stdout)
+			}
+			innocent.lives(t, innocent.PID)
+		}
 		holder.end()
 	}
 }
@@ -509,6 +522,27 @@ func TestWithoutSockDiag(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestWithoutBoundSockets: kernels before 6.8, and /proc/net, do not show sockets
+// that are bound and do not listen. The port is not called free for that, nobody is
+// ended, and what could not be seen is said.
+func TestWithoutBoundSockets(t *testing.T) {
+	require(t, "private", "strace")
+	t.Parallel()
+	s := newScene(t, "bound")
+	without := []string{"-e", "inject=sendto:error=EPERM"}
+	const unseen = "sockets that are bound and do not listen: to see them takes sock_diag, and Linux 6.8 or later"
+	report := gjson.Parse(s.strace(t, without, "", "portdiag", s.port()).stdout)
+	if report.Get("verdict").Str != "blocked" || !slices.ContainsFunc(report.Get("unseen").Array(), func(r gjson.Result) bool { return r.Str == unseen }) {
+		t.Errorf("portdiag: want it blocked, and %q: %s", unseen, report)
+	}
+	res := s.strace(t, without, "", "killport", s.port())
+	line := gjson.Parse(res.stdout)
+	if res.code != 1 || line.Get("status").Str != "stuck" || line.Get("reason").Str != "in_use" || !strings.Contains(line.Get("detail").Str, unseen) {
+		t.Errorf("killport: exit code %d, want 1, stuck, in use, and why: %s", res.code, line)
+	}
+	s.lives(t, s.PID)
 }
 
 // TestWeakBirth shows what the weak birth is worth: two processes with one

@@ -3,12 +3,14 @@
 package suite_test
 
 import (
+	"bytes"
 	"fmt"
 	"os"
 	"os/exec"
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -18,20 +20,75 @@ import (
 
 // innocent is a process that nobody has a reason to end.
 type innocent struct {
-	cmd  *exec.Cmd
-	done chan struct{} // closed when it has ended and was reaped
+	cmd       *exec.Cmd
+	done      chan struct{} // closed when it has ended and was reaped
+	letGo     atomic.Bool   // it is us who end it
+	began     time.Time
+	stderr    bytes.Buffer // to be read when it has ended
+	cherished bool         // it does not end by itself
+	inode     uint64       // of its pidfd: no other process of this boot has it (Linux 6.9)
+
+	mu    sync.Mutex
+	pidfd int // -1: there is none, any more
 }
 
 func startInnocent(argv ...string) (*innocent, error) {
-	i := &innocent{cmd: exec.Command(argv[0], argv[1:]...), done: make(chan struct{})}
+	i := &innocent{cmd: exec.Command(argv[0], argv[1:]...), done: make(chan struct{}), began: time.Now(), pidfd: -1}
+	i.cmd.SysProcAttr = &syscall.SysProcAttr{PidFD: &i.pidfd}
+	if argv[0] != "sleep" { // which has nothing to say
+		i.cmd.Stderr = &i.stderr
+	}
 	if err := i.cmd.Start(); err != nil {
 		return nil, err
 	}
+	var st unix.Stat_t
+	if unix.Fstat(i.pidfd, &st) == nil {
+		i.inode = st.Ino
+	}
 	go func() {
 		_ = i.cmd.Wait()
+		i.mu.Lock()
+		unix.Close(i.pidfd)
+		i.pidfd = -1
+		i.mu.Unlock()
 		close(i.done)
 	}()
 	return i, nil
+}
+
+// wasStopped reports whether it stands still, or did so since this was asked last:
+// waitid(2) goes on saying so until somebody has asked.
+func (i *innocent) wasStopped() bool {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if i.pidfd < 0 {
+		return false
+	}
+	var info unix.Siginfo
+	err := unix.Waitid(unix.P_PIDFD, i.pidfd, &info, unix.WSTOPPED|unix.WCONTINUED|unix.WNOHANG, nil)
+	return err == nil && info.Signo != 0
+}
+
+// TestWasStopped: that a process was stopped is seen, also when it goes on again.
+func TestWasStopped(t *testing.T) {
+	i := sleeper(t)
+	p, err := pinned(i.pid())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.close()
+	if i.wasStopped() {
+		t.Error("it was never stopped")
+	}
+	for _, s := range []syscall.Signal{unix.SIGSTOP, unix.SIGCONT} {
+		p.signal(s)
+		if !eventually(patience, func() bool { return (procState(i.pid()) == "T") == (s == unix.SIGSTOP) }) {
+			t.Fatalf("no %v", s)
+		}
+	}
+	if !i.wasStopped() || i.wasStopped() {
+		t.Error("want it to be said once")
+	}
 }
 
 // sleeper starts an innocent that must live until the end of the test.
@@ -63,16 +120,8 @@ func (i *innocent) lives(t testing.TB) {
 	}
 }
 
-// hit is the signal that ended it; 0 if it ended by itself.
-func (i *innocent) hit() syscall.Signal {
-	<-i.done
-	if s := i.cmd.ProcessState.Sys().(syscall.WaitStatus); s.Signaled() {
-		return s.Signal()
-	}
-	return 0
-}
-
 func (i *innocent) end() {
+	i.letGo.Store(true)
 	_ = i.cmd.Process.Kill()
 	<-i.done
 }

@@ -259,14 +259,9 @@ func (f fed) hear(t *testing.T) string {
 // child counts the memory of who started it.)
 func (f fed) peak(t *testing.T) int {
 	t.Helper()
-	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", f.cmd.Process.Pid))
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, peak, _ := strings.Cut(string(status), "\nVmHWM:")
-	kib, err := strconv.Atoi(strings.Fields(peak)[0])
-	if err != nil {
-		t.Fatal(err)
+	kib := highWater(f.cmd.Process.Pid)
+	if kib == 0 {
+		t.Fatal("it has ended")
 	}
 	return kib
 }

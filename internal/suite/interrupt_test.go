@@ -44,6 +44,7 @@ func begin(t *testing.T, cmd *exec.Cmd) *started {
 	if cmd.Stderr == nil {
 		cmd.Stderr = &s.stderr
 	}
+	cmd.WaitDelay = time.Second // another one may have its output still
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -107,6 +108,91 @@ func TestInterrupted(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestInterruptedAmongMany: once the interrupt is there, at most the signal that is
+// under way goes out. Each one is held up for so long that this can be seen.
+func TestInterruptedAmongMany(t *testing.T) {
+	require(t, "private", "strace")
+	const delay = 150 * time.Millisecond // in which any machine hands an interrupt on
+	for _, command := range []string{"killport", "killport --grace=0s", "pkill2", "pkill2 --grace=0s"} {
+		t.Run(command, func(t *testing.T) {
+			t.Parallel()
+			a := crowd(t, 20, "port")
+			argv := strings.Fields(command)
+			if argv[0] == "killport" {
+				argv = append(argv, a.port())
+			}
+			log := filepath.Join(t.TempDir(), "strace")
+			cmd := tool(t.Context(), list(t, a.Port), append([]string{
+				"strace", "-f", "-qq", "-o", log, "-e", "signal=none",
+				"-e", "trace=pidfd_send_signal", "-e", fmt.Sprintf("inject=pidfd_send_signal:delay_enter=%d", delay.Microseconds()),
+			}, argv...)...)
+			s := begin(t, cmd)
+			left := interruptOnce(t, s, a, func() int { return children(cmd.Process.Pid)[0] })
+			if n := left - len(children(a.Parent)); n > 2 { // one is under way, and one may be before we are
+				t.Errorf("%d of %d were signalled after the interrupt", n, left)
+			}
+		})
+	}
+}
+
+// TestInterruptedAmongHundreds is the same without anything that holds them up:
+// while the kernel and the Go runtime hand the interrupt on, some more go out: 2 as a
+// rule, 24 where 40 processes waited for two processors. There the interrupt itself
+// may be late, after all is done, so that it gets three tries.
+func TestInterruptedAmongHundreds(t *testing.T) {
+	require(t, "private")
+	const tries, many = 3, 30
+	var after []int
+	for range tries {
+		a := crowd(t, 300, "port")
+		s := begin(t, tool(t.Context(), list(t, a.Port), "pkill2"))
+		left := interruptOnce(t, s, a, func() int { return s.cmd.Process.Pid })
+		after = append(after, left-len(children(a.Parent)))
+		if said, ended := strings.Count(s.stdout.String(), `"signals":["SIGTERM"]`), len(a.PIDs)-len(children(a.Parent)); said != ended {
+			t.Errorf("%d are said to have been signalled, %d have ended", said, ended)
+		}
+	}
+	t.Logf("%d were signalled after the interrupt", after)
+	if slices.Min(after) > many {
+		t.Errorf("%d were signalled after the interrupt", after)
+	}
+}
+
+// interruptOnce sends SIGINT as soon as one of a crowd has ended, and returns how
+// many there were left then, when all is over.
+func interruptOnce(t *testing.T, s *started, a *animal, whom func() int) (left int) {
+	t.Helper()
+	if !eventually(patience, func() bool { left = len(children(a.Parent)); return left < len(a.PIDs) }) {
+		t.Fatal("nobody ends")
+	}
+	p, err := pinned(whom())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.close()
+	left = len(children(a.Parent))
+	p.signal(unix.SIGINT)
+	if !eventually(promptly, s.ended) {
+		t.Fatalf("%q does not end", s.cmd.Args)
+	}
+	if code := s.cmd.ProcessState.ExitCode(); code != 130 && len(children(a.Parent)) > 0 {
+		t.Errorf("exit code %d, want 130: %s", code, s.stderr.String())
+	}
+	time.Sleep(50 * time.Millisecond) // nothing says that nobody is ending any more
+	return left
+}
+
+// children are those of the thread that leads the process (CONFIG_PROC_CHILDREN).
+func children(pid int) (pids []int) {
+	text, _ := os.ReadFile(fmt.Sprintf("/proc/%d/task/%[1]d/children", pid))
+	for word := range strings.FieldsSeq(string(text)) {
+		if pid, err := strconv.Atoi(word); err == nil {
+			pids = append(pids, pid)
+		}
+	}
+	return pids
 }
 
 // TestInterruptedPipe: Ctrl-C is for the whole pipe, and its verdict is that of
@@ -501,4 +587,30 @@ func harmless(t *testing.T, command, text string) {
 	if i := strings.IndexFunc(text, bad); i >= 0 || !utf8.ValidString(text) || bytes.ContainsRune([]byte(text), 0) {
 		t.Errorf("%s: harmful at byte %d: %.500q", command, i, text)
 	}
+}
+
+// TestTimeout: timeout(1) signals its child, and then the group that this is in.
+// What was done is told all the same.
+func TestTimeout(t *testing.T) {
+	require(t, "private")
+	t.Parallel()
+	a := zoo(t, t.TempDir(), "block-term")
+	rounds := 20
+	if long() {
+		rounds = 300
+	}
+	untold := 0
+	for range rounds {
+		res := run(t, tool(limited(t), "", "timeout", "0.2", "killport", "--grace", "1m", a.port()))
+		if res.code != 124 {
+			t.Fatalf("exit code %d, want 124: %s%s", res.code, res.stdout, res.stderr)
+		}
+		if line := res.stdout; strings.Count(line, "\n") != 1 || gjson.Get(line, "reason").Str != "interrupted" {
+			untold++
+		}
+	}
+	if untold > 0 {
+		t.Errorf("%d of %d without a record", untold, rounds)
+	}
+	a.lives(t, a.PID)
 }

@@ -28,15 +28,8 @@ func TestOverrideInContainer(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			root := freezerV1.root
-			if _, err := os.Stat(filepath.Join(root, "cgroup.procs")); err != nil {
-				root = "/sys/fs/cgroup" // of systems without v1
-			}
-			_, group := cgroup(t, root, strings.Repeat("0123456789abcdef", 4))
+			contain(t, a.PID)
 			t.Cleanup(a.end) // before its cgroup
-			if err := os.WriteFile(filepath.Join(group, "cgroup.procs"), []byte(strconv.Itoa(a.PID)), 0o644); err != nil {
-				t.Fatal(err)
-			}
 			for _, args := range [][]string{{"killport"}, {"killport", "--override"}} {
 				res, line := sight{}.run(t, append(args, a.port())...)
 				if res.code != 1 || line.Get("reason").Str != "managed" || strings.Contains(line.Get("hint").Str, "--override") {
@@ -52,6 +45,24 @@ func TestOverrideInContainer(t *testing.T) {
 	}
 }
 
+// contain puts processes into a container: a cgroup that is called as those of
+// docker are. It returns its ID.
+func contain(t testing.TB, pids ...int) (id string) {
+	t.Helper()
+	root := freezerV1.root
+	if _, err := os.Stat(filepath.Join(root, "cgroup.procs")); err != nil {
+		root = "/sys/fs/cgroup" // of systems without v1
+	}
+	id = strings.Repeat("0123456789abcdef", 4)
+	_, group := cgroup(t, root, id)
+	for _, pid := range pids {
+		if err := os.WriteFile(filepath.Join(group, "cgroup.procs"), []byte(strconv.Itoa(pid)), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return id
+}
+
 // cgroup makes one below a root, with one of that name in it, and removes both
 // in the end. The name may be empty: then both are one.
 func cgroup(t testing.TB, root, name string) (above, dir string) {
@@ -60,6 +71,12 @@ func cgroup(t testing.TB, root, name string) (above, dir string) {
 	if err != nil {
 		t.Skipf("no cgroup of our own: %v", err)
 	}
+	return cgroupIn(t, above, name)
+}
+
+// cgroupIn makes one of that name in another, and removes both in the end.
+func cgroupIn(t testing.TB, above, name string) (_, dir string) {
+	t.Helper()
 	dir = filepath.Join(above, name)
 	t.Cleanup(func() {
 		for _, d := range []string{dir, above} {

@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"path/filepath"
 	"runtime"
 	"slices"
 	"strconv"
@@ -107,11 +108,14 @@ func reexec(user []string) (int, error) {
 // here.
 var needs = map[string]func() error{
 	"private":   private,
+	"ghosts":    ghosts,
 	"otheruser": sync.OnceValue(otherUser),
 	"ipv6":      sync.OnceValue(ipv6),
 	"bash":      program("bash"),
+	"bwrap":     program("bwrap"),
 	"jq":        program("jq"),
 	"script":    program("script"),
+	"postgres":  postgresHere,
 	"strace":    program("strace"),
 }
 
@@ -122,6 +126,36 @@ func private() error {
 	}
 	return nil
 }
+
+// ghosts is for tests in which a socket provably has no holder, as the command
+// seeing has it: it runs another with tools that take our namespaces for the
+// host's, so that nobody is outside of them. They are linked here.
+func ghosts() error { return cmp.Or(private(), seeing()) }
+
+var seeing = sync.OnceValue(func() error {
+	pids, err := os.Readlink("/proc/self/ns/pid")
+	if err != nil {
+		return err
+	}
+	network, err := os.Readlink("/proc/self/ns/net")
+	if err != nil {
+		return err
+	}
+	zoo, err := exec.LookPath("zoo")
+	if err != nil {
+		return err
+	}
+	bin := filepath.Dir(zoo)
+	seers := filepath.Join(bin, "seers")
+	if err := os.Mkdir(seers, 0o755); err != nil {
+		return err
+	}
+	const host = "-X=github.com/killport/killport/pkg/process.host"
+	if err := compileInto(seers, "-ldflags="+host+"PIDs="+pids+" "+host+"Network="+network, "./cmd/..."); err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(bin, "seeing"), []byte("#!/bin/sh\nPATH="+seers+":$PATH exec \"$@\"\n"), 0o755)
+})
 
 // nobody runs a command as a user that may do nothing.
 var nobody = []string{"setpriv", "--reuid", "65534", "--clear-groups"}

@@ -190,20 +190,34 @@ func TestForeignProc(t *testing.T) {
 	holder.lives(t, holder.PID)
 }
 
-// TestOuterHolder: what a PID namespace around ours has in our network is a
-// ghost, of which nothing is known but that it is there.
+// TestOuterHolder: what a PID namespace around ours has in our network is hidden.
+// It is never closed, whatever is asked for, and no hint leads there.
 func TestOuterHolder(t *testing.T) {
 	require(t, "private")
 	t.Parallel()
 	holder := zoo(t, t.TempDir(), "serve")
 	inside := sight{through: []string{"unshare", "--fork", "--kill-child", "--pid", "--mount-proc"}}
-	if _, line := inside.run(t, "listeners", holder.port()); line.Get("pid").Raw != "0" || line.Get("owner").Str != "none" {
-		t.Errorf("listeners: want a ghost: %s", line)
+	if _, line := inside.run(t, "listeners", holder.port()); line.Get("pid").Raw != "0" || line.Get("owner").Str != "hidden" || line.Get("hidden_by").Str != "namespace" {
+		t.Errorf("listeners: want it hidden: %s", line)
 	}
-	res, line := inside.run(t, "killport", "--override", holder.port())
-	if res.code != 1 || line.Get("status").Str != "ghost" || line.Get("ghost").Raw != "[0]" || line.Get("killed").Raw != "[]" ||
-		line.Get("diagnostics.findings.0.cause").Str != "ghost" {
-		t.Errorf("killport: exit code %d, want 1, and a ghost: %s", res.code, line)
+	for _, flags := range []string{"", "--override", "--close-ghosts", "--close-ghosts --override"} {
+		res, line := inside.run(t, append([]string{"killport", holder.port()}, strings.Fields(flags)...)...)
+		if res.code != 1 || line.Get("status").Str != "partial" || line.Get("failed").Raw != "[0]" || line.Get("killed").Raw != "[]" ||
+			line.Get("hint").Str != "a process outside of this PID namespace may have it: look from there" {
+			t.Errorf("killport %s: exit code %d, want 1, and it hidden: %s", flags, res.code, line)
+		}
+	}
+	if _, line := inside.run(t, "portdiag", holder.port()); line.Get("verdict").Str != "hidden" || line.Get("findings.0.remedy").Exists() {
+		t.Errorf("portdiag: want it hidden, and no remedy: %s", line)
+	}
+	if len(listening(t, holder.Port)) != 1 {
+		t.Error("its socket is closed")
+	}
+	forged := strings.Replace(list(t, holder.Port), fmt.Sprintf(`"pid":%d`, holder.PID), `"pid":0,"owner":"none"`, 1)
+	closing := append(inside.through, "pkill2", "--close-ghosts", "--override")
+	res := run(t, tool(t.Context(), forged, closing...))
+	if res.code != 1 || gjson.Get(res.stdout, "pkill2.reason").Str != "namespace" || len(listening(t, holder.Port)) != 1 {
+		t.Errorf("pkill2 of a record that says that nobody has it: exit code %d, want 1, and it open: %s%s", res.code, res.stdout, res.stderr)
 	}
 	// A record of the outside names a PID that is nobody's, or another's, here.
 	res = run(t, tool(t.Context(), list(t, holder.Port), slices.Concat(inside.through, []string{"pkill2", "--override"})...))
@@ -233,4 +247,140 @@ func TestOtherNetwork(t *testing.T) {
 		}
 	}
 	other.lives(t, other.PID)
+}
+
+// TestCoincidence: /proc is that of an outer PID namespace, and by coincidence
+// we have the same PID in both, as has an innocent and the holder. Only what is
+// said of our own number is right then.
+func TestCoincidence(t *testing.T) {
+	require(t, "private")
+	t.Parallel()
+	const inner = `
+		echo $(($H - 1)) >/proc/sys/kernel/ns_last_pid
+		sleep 100 &
+		[ $! = $H ] || { echo "got PID $!"; exit 9; }
+		for i in $(seq 200); do
+			read -r last rest <<-END
+				$(sh -c 'read -r outer rest </proc/self/stat; echo $outer')
+			END
+			echo "$last" >/proc/sys/kernel/ns_last_pid
+			sh -c 'read -r outer rest </proc/self/stat; [ $outer = $$ ] || exit 77; exec "$@"' sh "$@"
+			code=$?
+			[ $code = 77 ] || break
+		done
+		echo $code
+		kill -0 $H && echo lives`
+	const outer = `
+		ip link set lo up
+		echo 300 >/proc/sys/kernel/ns_last_pid # so that the number is free inside
+		zoo serve --life=1m --port-file port 127.0.0.1:8000 >/dev/null &
+		until [ -s port ]; do sleep 0.01; done
+		listeners 8000 >record
+		H=$! inner=$1; shift
+		H=$H unshare --fork --kill-child --pid sh -c "$inner" sh "$@" <record
+		[ "$(listeners 8000)" = "$(cat record)" ] && echo listens`
+	for _, tt := range []struct{ command, path, want, code string }{
+		{"killport --override 8000", "failed", "[0]", "1"},
+		{"pkill2 --override", "pkill2.reason", `"namespace"`, "1"},
+		{"pidcheck", "pidcheck.protected", `"namespace"`, "0"},
+		{"listeners 8000", "owner", `"hidden"`, "0"},
+	} {
+		t.Run(tt.command, func(t *testing.T) {
+			t.Parallel()
+			cmd := tool(limited(t), "", append([]string{"unshare", "--fork", "--kill-child", "--pid", "--mount-proc", "--net", "sh", "-c", outer, "sh", inner}, strings.Fields(tt.command)...)...)
+			cmd.Dir = t.TempDir()
+			res := run(t, cmd)
+			lines := strings.Split(res.stdout, "\n")
+			if len(lines) != 5 || lines[1] != tt.code || lines[2] != "lives" || lines[3] != "listens" || gjson.Get(lines[0], tt.path).Raw != tt.want {
+				t.Errorf("want %s %s, exit code %s, and that the namesake lives: %q, %s", tt.path, tt.want, tt.code, lines, res.stderr)
+			}
+		})
+	}
+}
+
+// TestHiddenAncestor: hidepid=2 hides what another user runs between an
+// ancestor of ours and us: su, sudo, login. The kernel tells who started it; one
+// before 6.13 does not, and there who has started something hidden may be ours.
+func TestHiddenAncestor(t *testing.T) {
+	require(t, "private", "otheruser", "strace")
+	const (
+		told   = `"$@"`
+		untold = `strace -f -qq -o /dev/null -e inject=ioctl:error=ENOTTY "$@"`
+		// $$ becomes the holder; what root runs below it runs the tool, or sleeps.
+		above  = `{ until [ -s port ]; do sleep 0.01; done; $as sh -c '` + "TOOL" + `' sh killport "$(cat port)" >out; echo $? >code; } >/dev/null 2>&1 & exec $as "$@"`
+		beside = `sleep 100 >/dev/null 2>&1 & exec $as "$@"`
+	)
+	for _, tt := range []struct {
+		name, tool, holder string
+		want               string // of the holder
+	}{
+		{"ancestor", told, above, "ancestor"},
+		{"ancestor, untold", untold, above, "ancestor"},
+		{"bystander", told, beside, ""},
+		{"bystander, untold", untold, beside, "ancestor"},
+		{"childless, untold", untold, `exec $as "$@"`, ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			dir := t.TempDir()
+			if err := os.Chmod(dir, 0o777); err != nil {
+				t.Fatal(err)
+			}
+			as := "export as='" + strings.Join(stranger, " ") + "'; "
+			through := withProc(invisible, "sh", "-c", as+strings.ReplaceAll(tt.holder, "TOOL", tt.tool), "sh")
+			a := zooBy(t, through, dir, "serve", "--port-file=port")
+			var out string
+			if tt.holder == above {
+				if !eventually(patience, func() bool { b, _ := os.ReadFile(filepath.Join(dir, "code")); return len(b) > 0 }) {
+					t.Fatal("killport does not end")
+				}
+				b, err := os.ReadFile(filepath.Join(dir, "out"))
+				if err != nil {
+					t.Fatal(err)
+				}
+				out = string(b)
+			} else {
+				// Behind a hidden parent, as below su.
+				below := withProc(invisible, "sh", "-c", as+"$as sh -c '"+tt.tool+`' sh "$@"; :`, "sh", "killport", a.port())
+				cmd := tool(limited(t), "", below...)
+				cmd.Dir = dir
+				out = run(t, cmd).stdout
+			}
+			line := gjson.Parse(out)
+			ended := a.pins[a.PID].ended()
+			if got := line.Get("reason").Str; got != tt.want || ended != (tt.want == "") {
+				t.Errorf("reason %q, ended %v; want reason %q: %s", got, ended, tt.want, out)
+			}
+			if cannot := "hidden"; strings.Contains(tt.name, "untold") && tt.want != "" && tt.holder == beside && !strings.Contains(line.Get("detail").Str, cannot) {
+				t.Errorf("detail %q; want it to say that this cannot be told", line.Get("detail").Str)
+			}
+		})
+	}
+}
+
+// TestTimeNamespace: the start of a process is another one in there, and the
+// process is the same.
+func TestTimeNamespace(t *testing.T) {
+	require(t, "private")
+	t.Parallel()
+	inside := []string{"unshare", "--time", "--boottime", "100000", "--fork", "--kill-child"}
+	if out, err := tool(t.Context(), "", append(slices.Clone(inside), "true")...).CombinedOutput(); err != nil {
+		t.Skipf("no time namespace: %v: %s", err, out)
+	}
+	a := zoo(t, t.TempDir(), "serve")
+	record := list(t, a.Port)
+	if strings.Contains(record, `"identity":"weak"`) {
+		t.Skip("births are weak here")
+	}
+	for _, tt := range []struct{ command, path, want string }{
+		{"pidcheck", "pidcheck.state", "alive"}, {"pkill2", "pkill2.outcome", "terminated"},
+	} {
+		res := run(t, tool(t.Context(), record, append(slices.Clone(inside), tt.command)...))
+		if got := gjson.Get(res.stdout, tt.path).Str; got != tt.want || res.code != 0 {
+			t.Errorf("%s: exit code %d, %s %q, want %q: %s%s", tt.command, res.code, tt.path, got, tt.want, res.stdout, res.stderr)
+		}
+	}
+	if !a.pins[a.PID].ended() {
+		t.Error("the holder lives")
+	}
 }

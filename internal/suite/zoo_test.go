@@ -33,6 +33,7 @@ type ready struct {
 	Parent     int    `json:"parent"`
 	Supervisor int    `json:"supervisor"`
 	PeerPID    int    `json:"peer_pid"`
+	Child      int    `json:"child"`
 	TID        int    `json:"tid"`
 	MPTCP      bool   `json:"mptcp"`
 }
@@ -104,7 +105,7 @@ func (a *animal) await(out *os.File) error {
 	if err := json.Unmarshal(line, &a.ready); err != nil {
 		return err
 	}
-	for _, pid := range append([]int{a.PID, a.Parent, a.Supervisor, a.PeerPID}, a.PIDs...) {
+	for _, pid := range append([]int{a.PID, a.Parent, a.Supervisor, a.PeerPID, a.Child}, a.PIDs...) {
 		if a.pins[pid] != 0 || pid == 0 {
 			continue
 		}
@@ -159,7 +160,8 @@ func cutPort(arg string) (host, port string, ok bool) {
 	if i < 0 || strings.HasPrefix(arg, "-") {
 		return "", "", false
 	}
-	_, err := strconv.ParseUint(arg[i+1:], 10, 16)
+	first, _, _ := strings.Cut(arg[i+1:], "-") // of a range
+	_, err := strconv.ParseUint(first, 10, 16)
 	return arg[:i], arg[i+1:], err == nil
 }
 

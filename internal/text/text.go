@@ -4,7 +4,9 @@
 package text
 
 import (
+	"cmp"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode"
@@ -18,12 +20,17 @@ import (
 	"github.com/killport/killport/pkg/pidcheck"
 	"github.com/killport/killport/pkg/pkill2"
 	"github.com/killport/killport/pkg/portdiag"
+	"github.com/killport/killport/pkg/process"
 )
 
 // Listener says a record of listeners: protocol, address, holder, user.
 func Listener(r jsonl.Record) string {
 	l := read[line](r)
-	return l.where() + l.who() + "\n"
+	s := l.where() + l.who()
+	if l.State != "" {
+		s += " " + Safe(string(l.State)) + ", and does not listen"
+	}
+	return s + "\n"
 }
 
 // Checked says a record of pidcheck.
@@ -74,6 +81,12 @@ func Ended(r jsonl.Record) string {
 			s.WriteString(": " + Safe(why))
 		}
 	}
+	if n := len(done.TakenBy); n > 0 {
+		s.WriteString(", its port is taken by " + Safe(done.TakenBy[0].String()))
+		if n > 1 {
+			fmt.Fprintf(&s, " and %d more", n-1)
+		}
+	}
 	s.WriteString(also(", also listens on ", done.AlsoListens))
 	return s.String() + "\n" + hinted(done.Hint)
 }
@@ -90,7 +103,7 @@ func also(words string, names []string) string {
 func Status(r jsonl.Record) string {
 	res := read[classify.Result](r)
 	var s strings.Builder
-	fmt.Fprintf(&s, "%s %s", port(res.Port, res.Proto), Safe(string(res.Status)))
+	fmt.Fprintf(&s, "%s %s", port(res.Port, res.Proto, res.Addr), Safe(string(res.Status)))
 	if len(res.Stopped) > 0 {
 		s.WriteString(", stopped " + Safe(strings.Join(res.Stopped, ", ")))
 	}
@@ -110,28 +123,52 @@ func Status(r jsonl.Record) string {
 		fmt.Fprintf(&s, " in %d ms", res.TookMS)
 	}
 	s.WriteString(also(", with it ", res.AlsoListens))
+	if len(res.Forced) > 0 {
+		s.WriteString(" (by " + process.KillName() + ": " + joined(res.Forced, nobody) + ")")
+	}
 	if len(res.RemainingPIDs) > 0 {
 		s.WriteString(", still held by " + joined(res.RemainingPIDs, nobody))
 	}
-	if res.Reason != "" {
-		s.WriteString(" (" + Safe(res.Reason))
-		if res.Detail != "" {
-			s.WriteString(": " + Safe(res.Detail))
-		}
-		s.WriteString(")")
-	}
-	s.WriteString("\n" + hinted(res.Hint))
+	s.WriteString(why(res) + "\n" + hinted(res.Hint))
 	if res.Diagnostics != nil {
 		s.WriteString(findings(res.Diagnostics.Findings))
 	}
-	return s.String()
+	return s.String() + indented("", Isolation(res.Isolated))
+}
+
+// Isolation says what cannot be seen from inside of namespaces of our own; "" if
+// there are none.
+func Isolation(names []string) string {
+	switch {
+	case slices.Contains(names, "pid") && slices.Contains(names, "net"):
+		return "this is a sandbox: the ports and processes outside of it cannot be seen"
+	case slices.Contains(names, "net"):
+		return "this is a sandbox: the ports outside of it cannot be seen"
+	case slices.Contains(names, "pid"):
+		return "this is a sandbox: the processes outside of it cannot be seen"
+	}
+	return ""
+}
+
+// why says why a port was not freed.
+func why(res classify.Result) string {
+	word := Safe(res.Reason)
+	switch {
+	case word == "":
+		return ""
+	case res.Reason == "not_asked":
+		return ", which was not asked about: " + Safe(res.Detail)
+	case res.Detail != "":
+		return " (" + word + ": " + Safe(res.Detail) + ")"
+	}
+	return " (" + word + ")"
 }
 
 // Report says a record of portdiag.
 func Report(r jsonl.Record) string {
 	report := read[portdiag.Report](r)
 	var s strings.Builder
-	fmt.Fprintf(&s, "%s %s", port(report.Port, report.Proto), Safe(string(report.Verdict)))
+	fmt.Fprintf(&s, "%s %s", port(report.Port, report.Proto, report.Addr), Safe(string(report.Verdict)))
 	if report.Verdict == portdiag.Blocked {
 		s.WriteString(": bind says " + Safe(report.BindError))
 	}
@@ -142,7 +179,7 @@ func Report(r jsonl.Record) string {
 	for _, unseen := range report.Unseen {
 		s.WriteString(indented("could not look: ", unseen))
 	}
-	return s.String()
+	return s.String() + indented("", Isolation(report.Isolated))
 }
 
 // chain says why a port is held, from the socket to what started it.
@@ -174,24 +211,33 @@ type line struct {
 
 // where and who are columns.
 func (l line) where() string {
-	return fmt.Sprintf("%-3s  %-21s  ", Safe(string(l.Proto)), Safe(l.Addr()))
+	at := l.Addr()
+	if l.Device != "" {
+		at += " on " + l.Device
+	}
+	return fmt.Sprintf("%-3s  %-21s  ", Safe(string(l.Proto)), Safe(at))
 }
 
 func (l line) who() string {
 	switch l.Owner {
 	case listeners.OwnerHidden:
-		return "hidden, of " + Safe(l.User)
+		return "hidden, of " + Safe(l.user())
 	case listeners.OwnerNone:
 		if l.PID != 0 {
 			return fmt.Sprintf("nobody: a ghost of PID %d", l.PID)
 		}
 		return "nobody: a ghost"
 	}
-	name := l.Check.Name
-	if name == "" {
-		name = l.User
+	return strconv.Itoa(l.PID) + " " + Safe(cmp.Or(l.Check.Name, l.user()))
+}
+
+// user is whose it is; where nobody knows a name, as in many a container, by
+// number.
+func (l line) user() string {
+	if l.User == "" && l.UID != nil {
+		return "uid " + strconv.FormatUint(uint64(*l.UID), 10)
 	}
-	return strconv.Itoa(l.PID) + " " + Safe(name)
+	return l.User
 }
 
 // read is for showing: what does not fit is left out.
@@ -201,9 +247,13 @@ func read[T any](r jsonl.Record) T {
 	return v
 }
 
-func port(number uint16, proto listeners.Proto) string {
+// port says which: on every address, or on the one that was asked about.
+func port(number uint16, proto listeners.Proto, addr string) string {
 	if proto == "" {
 		proto = listeners.TCP
+	}
+	if addr != "" {
+		return fmt.Sprintf("%s %s:%d:", Safe(string(proto)), Safe(addr), number)
 	}
 	return fmt.Sprintf("%s port %d:", Safe(string(proto)), number)
 }
@@ -233,7 +283,7 @@ func hinted(hint string) string {
 	if hint == "" {
 		return ""
 	}
-	return "  hint: " + visible(hint, commandWidth) + "\n"
+	return "  hint: " + Line(hint) + "\n"
 }
 
 // safeCommand is a command to paste: all of it, or nothing.
@@ -242,7 +292,7 @@ func safeCommand(argv []string) string {
 	if n := utf8.RuneCountInString(line); n > commandWidth {
 		return fmt.Sprintf("(a command of %d characters: --json has it)", n)
 	}
-	return visible(line, commandWidth)
+	return Line(line)
 }
 
 // How many characters are shown: of what Safe lets through, and of a command.
@@ -254,6 +304,9 @@ const (
 // Safe makes characters that are not printable visible (\x1b, \u202e), and
 // shortens what is too long.
 func Safe(s string) string { return visible(s, width) }
+
+// Line is Safe for a whole line, which may end with a command.
+func Line(s string) string { return visible(s, commandWidth) }
 
 func visible(s string, width int) string {
 	var b strings.Builder

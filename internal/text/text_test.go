@@ -16,6 +16,7 @@ import (
 	"github.com/killport/killport/pkg/pidcheck"
 	"github.com/killport/killport/pkg/pkill2"
 	"github.com/killport/killport/pkg/portdiag"
+	"github.com/killport/killport/pkg/process"
 )
 
 func TestSafe(t *testing.T) {
@@ -161,6 +162,7 @@ func TestTexts(t *testing.T) {
 	}{
 		{text.Listener, held, "TCP  127.0.0.1:8000         4242 ann\n"},
 		{text.Listener, at + `,"pid":0,"owner":"hidden"`, "TCP  127.0.0.1:8000         hidden, of ann\n"},
+		{text.Listener, strings.Replace(at, `"user":"ann"`, `"user":""`, 1) + `,"pid":0,"owner":"hidden"`, "TCP  127.0.0.1:8000         hidden, of uid 1000\n"},
 		{text.Listener, at + `,"pid":0,"owner":"none"`, "TCP  127.0.0.1:8000         nobody: a ghost\n"},
 		{text.Checked, check, "TCP  127.0.0.1:8000         4242 node alive  node server.js\n"},
 		{text.Ended, check + `,"pkill2":{"outcome":"would_terminate","signals":["SIGTERM"]}`, "TCP  127.0.0.1:8000         4242 node would terminate by SIGTERM\n"},
@@ -176,6 +178,23 @@ func TestTexts(t *testing.T) {
 		{text.Status, `"port":53,"proto":"UDP","status":"free"`, "UDP port 53: free\n"},
 		{text.Status, status + `,"status":"cleaned","killed":[4242,4243],"took_ms":12`, "TCP port 8000: cleaned, ended PID 4242, PID 4243 in 12 ms\n"},
 		{text.Status, status + `,"status":"cleaned","released":[4242]`, "TCP port 8000: cleaned, released by PID 4242\n"},
+		{
+			text.Ended, check + `,"pkill2":{"outcome":"terminated","signals":["SIGTERM"],"took_ms":3,"taken_by":[{"pid":7,"name":"no\u001bde"},{"pid":8}]}`,
+			"TCP  127.0.0.1:8000         4242 node terminated by SIGTERM in 3 ms, its port is taken by no\\x1bde (PID 7) and 1 more\n",
+		},
+		{
+			text.Ended, check + `,"pkill2":{"outcome":"gone","reason":"held","taken_by":[{"pid":0,"owner":"hidden"}]}`,
+			"TCP  127.0.0.1:8000         4242 node gone: held, its port is taken by somebody unseen\n",
+		},
+		{
+			text.Status, status + `,"status":"cleaned","killed":[4242,4243],"forced":[4243],"took_ms":3002`,
+			"TCP port 8000: cleaned, ended PID 4242, PID 4243 in 3002 ms (by " + process.KillName() + ": PID 4243)\n",
+		},
+		{
+			text.Status, status + `,"status":"stuck","killed":[4242],"remaining_pids":[7],"reason":"not_asked","detail":"python3 (PID 7)","hint":"who has it: portdiag 8000"`,
+			"TCP port 8000: stuck, ended PID 4242, still held by PID 7, which was not asked about: python3 (PID 7)\n  hint: who has it: portdiag 8000\n",
+		},
+		{text.Status, `"port":8000,"addr":"[::1]","status":"free"`, "TCP [::1]:8000: free\n"},
 		{
 			text.Status, status + `,"status":"partial","failed":[4242],"stopped":["unit a.service"],"reason":"outlived","detail":"unit a.service","hint":"h"`,
 			"TCP port 8000: partial, stopped unit a.service, not ended PID 4242 (outlived: unit a.service)\n  hint: h\n",
@@ -201,6 +220,23 @@ func TestTexts(t *testing.T) {
 			"TCP port 8000: free\n  dnat: s\n    (a command of 1004 characters: --json has it)\n",
 		},
 		{text.Report, `"port":8000,"verdict":"free"`, "TCP port 8000: free\n"},
+		{text.Listener, held + `,"device":"eth0"`, "TCP  127.0.0.1:8000 on eth0  4242 ann\n"},
+		{text.Listener, held + `,"state":"bound"`, "TCP  127.0.0.1:8000         4242 ann bound, and does not listen\n"},
+		{text.Status, `"port":8000,"addr":"127.0.0.1","status":"free"`, "TCP 127.0.0.1:8000: free\n"},
+		{text.Status, `"port":53,"proto":"UDP","addr":"[fe80::5%eth0]","status":"free"`, "UDP [fe80::5%eth0]:53: free\n"},
+		{text.Status, `"port":8000,"status":"free","isolated":["net"]`, "TCP port 8000: free\n  this is a sandbox: the ports outside of it cannot be seen\n"},
+		{
+			text.Status, status + `,"status":"cleaned","killed":[4242],"isolated":["pid"]`,
+			"TCP port 8000: cleaned, ended PID 4242\n  this is a sandbox: the processes outside of it cannot be seen\n",
+		},
+		{
+			text.Status, status + `,"status":"stuck","reason":"in_use","detail":"1 connection has it","hint":"h","diagnostics":{"findings":[]}`,
+			"TCP port 8000: stuck (in_use: 1 connection has it)\n  hint: h\n",
+		},
+		{
+			text.Report, `"port":8000,"addr":"[::1]","verdict":"free","isolated":["pid","net"]`,
+			"TCP [::1]:8000: free\n  this is a sandbox: the ports and processes outside of it cannot be seen\n",
+		},
 		{
 			text.Report, `"port":8000,"verdict":"blocked","bind_error":"EADDRINUSE","unseen":["sock_diag: refused"]`,
 			"TCP port 8000: blocked: bind says EADDRINUSE\n  could not look: sock_diag: refused\n",

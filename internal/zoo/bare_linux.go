@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"os"
 	"syscall"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -16,12 +17,14 @@ import (
 type bare struct {
 	second  uintptr // clone flags of the second process; 0: there is none
 	blocked uint64  // signal mask of both
+	turns   int     // how often the process hands on what it has to a child of its own, and ends
 
 	leash  [2]int // a pipe; its write end is ours alone
 	report [2]int // a pipe, through which the second process says its PID
 	poll   unix.PollFd
-	life   unix.Timespec
-	action [4]uintptr // a struct sigaction of zeros, that is, SIG_DFL
+	turn   unix.Timespec // how long a process stays
+	left   unix.Timespec // of that
+	action [4]uintptr    // a struct sigaction of zeros, that is, SIG_DFL
 	pid    uint32
 }
 
@@ -53,16 +56,22 @@ func (c *call) playBare(b *bare, signals string) error {
 	return c.hold(r)
 }
 
-func (b *bare) start(c *call) ([]int, error) {
-	if err := unix.Pipe2(b.leash[:], unix.O_CLOEXEC); err != nil {
-		return nil, os.NewSyscallError("pipe2", err)
-	}
-	if err := unix.Pipe2(b.report[:], unix.O_CLOEXEC); err != nil {
-		return nil, os.NewSyscallError("pipe2", err)
+// prepare lays out what the processes need, which stay for so long.
+func (b *bare) prepare(turn time.Duration) error {
+	for _, pipe := range []*[2]int{&b.leash, &b.report} {
+		if err := unix.Pipe2(pipe[:], unix.O_CLOEXEC); err != nil {
+			return os.NewSyscallError("pipe2", err)
+		}
 	}
 	b.poll.Fd = int32(b.leash[0]) // POLLHUP needs not be asked for
-	b.life = unix.NsecToTimespec(c.left().Nanoseconds())
+	b.turn = unix.NsecToTimespec(turn.Nanoseconds())
+	return nil
+}
 
+func (b *bare) start(c *call) ([]int, error) {
+	if err := b.prepare(c.left()); err != nil {
+		return nil, err
+	}
 	pid, err := b.forkUnsignalled()
 	if err != nil {
 		return nil, err
@@ -125,10 +134,20 @@ func (b *bare) fork() (uintptr, syscall.Errno) {
 			syscall.RawSyscall(unix.SYS_WRITE, uintptr(b.report[1]), uintptr(unsafe.Pointer(&b.pid)), 4)
 		}
 	}
-	// ppoll(2) writes back what is left of life, so that SIGCONT, which interrupts it, does not prolong it.
-	for errno = syscall.EINTR; errno == syscall.EINTR; {
-		_, _, errno = syscall.RawSyscall6(unix.SYS_PPOLL, uintptr(unsafe.Pointer(&b.poll)), 1,
-			uintptr(unsafe.Pointer(&b.life)), 0, maskSize, 0)
+	for ; ; b.turns-- {
+		// ppoll(2) writes back what is left, so that SIGCONT, which interrupts it, does not prolong it.
+		b.left = b.turn
+		n := uintptr(0)
+		for errno = syscall.EINTR; errno == syscall.EINTR; {
+			n, _, errno = syscall.RawSyscall6(unix.SYS_PPOLL, uintptr(unsafe.Pointer(&b.poll)), 1,
+				uintptr(unsafe.Pointer(&b.left)), 0, maskSize, 0)
+		}
+		if n != 0 || b.turns == 0 { // the leash was let go, or that was the last one
+			break
+		}
+		if pid, _, _ = syscall.RawSyscall6(unix.SYS_CLONE, uintptr(unix.SIGCHLD), 0, 0, 0, 0, 0); pid != 0 {
+			break
+		}
 	}
 	for {
 		syscall.RawSyscall(unix.SYS_EXIT_GROUP, 0, 0, 0)

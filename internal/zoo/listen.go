@@ -4,11 +4,13 @@ import (
 	"bufio"
 	"cmp"
 	"context"
+	"errors"
 	"io"
 	"net"
 	"net/netip"
 	"os"
 	"strconv"
+	"strings"
 	"syscall"
 )
 
@@ -41,12 +43,31 @@ func (c *call) network(proto, addr string) string {
 	return proto
 }
 
-// addrs are the ADDRs of the command line.
+// addrs are the ADDRs of the command line; one with a range of ports is one for each of them.
 func (c *call) addrs() []string {
 	if len(c.args) == 0 {
 		return []string{"127.0.0.1:0"}
 	}
-	return c.args
+	var all []string
+	for _, addr := range c.args {
+		all = append(all, span(addr)...)
+	}
+	return all
+}
+
+func span(addr string) []string {
+	host, ports, err := net.SplitHostPort(addr)
+	from, to, _ := strings.Cut(ports, "-")
+	first, err1 := strconv.ParseUint(from, 10, 16)
+	last, err2 := strconv.ParseUint(to, 10, 16)
+	if errors.Join(err, err1, err2) != nil || last < first {
+		return []string{addr}
+	}
+	var all []string
+	for port := first; port <= last; port++ {
+		all = append(all, net.JoinHostPort(host, strconv.FormatUint(port, 10)))
+	}
+	return all
 }
 
 // addr is the only ADDR of a mode that has one.

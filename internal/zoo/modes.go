@@ -22,10 +22,10 @@ const everyFlag = "life leash port-file"
 // modes is a function, since the modes that start others look them up.
 func modes() []mode {
 	return []mode{
-		{"serve", "mptcp http v6only same-port reuseport warmup", "listens on every ADDR", serve},
+		{"serve", "mptcp http v6only same-port reuseport warmup child", "listens on every ADDR; 127.0.0.1:8000-8009 are ten", serve},
 		{"udp", "", "has UDP sockets bound to every ADDR", udp},
 		{"both", "", "has TCP and UDP on one port number", both},
-		{"ignore-term", "mptcp http", "serves, and ignores SIGTERM, SIGINT and SIGHUP", ignoreTerm},
+		{"ignore-term", "mptcp http child", "serves, and ignores SIGTERM, SIGINT and SIGHUP", ignoreTerm},
 		{"block-term", "", "listens with these three in its signal mask (SigBlk); where that cannot be, ignores them", blockTerm},
 		{"slow", "for mark mptcp http", "on SIGTERM cleans up for 1s, still listening, marks \"clean\", exits", slow},
 		{"drain", "for mark mptcp http", "on SIGTERM closes the listener, serves on for 2s, marks \"drained\", exits", drain},
@@ -35,8 +35,8 @@ func modes() []mode {
 		{"orphan", "", "a child inherits the socket, its parent prints the line and exits 0", orphan},
 		{"heirs", "stay", "one child inherits the socket, another (peer_pid) a connection that it accepted, their parent exits", heirs},
 		{"respawn", "warmup drains for", "a supervisor, which holds nothing, starts its server again on the same port when it dies", respawn},
-		{"client", "local-port", "has an outgoing connection to ADDR, or to a peer of its own", client},
-		{"timewait", "stay", "leaves the port in TIME_WAIT and exits 0", timeWait},
+		{"client", "local-port udp", "has an outgoing connection to ADDR, or to a peer of its own", client},
+		{"timewait", "stay exclusive", "leaves the port in TIME_WAIT and exits 0", timeWait},
 		{"bound", "", "has bound the port without SO_REUSEADDR, and does not listen", bound},
 		{"connected", "", "has no listener any more, but a connection that it accepted without SO_REUSEADDR", connected},
 		{"two", "parent-holds", "one port on 127.0.0.1 and on 127.0.0.2, by two processes", two},
@@ -52,6 +52,8 @@ func modes() []mode {
 		{"lingering", "for", "takes 1s to close its files when it ends, which no signal makes shorter", lingering},
 		{"memory", "bytes", "serves, having touched 1 GiB, which takes time to tear down", memory},
 		{"many", "n idle-fds", "1000 listeners in one process, each on a port of its own", many},
+		{"crowd", "n holds unreaped stubborn", "300 processes that do nothing but hold, see --holds, of a parent that reaps them", crowd},
+		{"storm", "for stubborn", "a process hands its listener on to a child every 5ms, and ends", storm},
 		{"threads", "n", "serves, and has 500 threads", threads},
 		{"denied", "", "serves, and has taken all rights on itself from everybody", denied},
 		{"detached", "", "serves, on no console", detached},
@@ -105,11 +107,12 @@ type call struct {
 	life, lasting, warmup                                         time.Duration
 	n, localPort, idleFDs, argvBytes, pid                         int
 	bytes                                                         int64
-	portFile, markFile, exe                                       string
+	portFile, markFile, exe, holds                                string
 	comm, argv                                                    list
 	leash, mptcp, http, v6only, samePort, reusePort               bool
 	parentHolds, stubborn, orphans, stay, cycle, outlive, accepts bool
-	exitStop, thread, keep, drains, stopping                      bool
+	exitStop, thread, keep, drains, stopping, child, unreaped     bool
+	exclusive, udp                                                bool
 }
 
 // A list is a flag that may be given several times.
@@ -133,10 +136,15 @@ func (c *call) flagSet() *flag.FlagSet {
 	f.BoolVar(&c.samePort, "same-port", false, "give every ADDR the port of the first")
 	f.BoolVar(&c.reusePort, "reuseport", false, "set SO_REUSEPORT")
 	f.BoolVar(&c.parentHolds, "parent-holds", false, "the parent is one of them")
-	f.BoolVar(&c.stubborn, "stubborn", false, "the master ignores SIGTERM")
+	f.BoolVar(&c.stubborn, "stubborn", false, "the master, or whoever of a storm has the listener, does not end by SIGTERM")
+	f.StringVar(&c.holds, "holds", "port", "what each of a crowd has: a SO_REUSEPORT socket of its own on one `port`, one on a port of its own (ports), the same as its parent (socket), nothing")
+	f.BoolVar(&c.unreaped, "unreaped", false, "leave those that end as zombies")
+	f.BoolVar(&c.child, "child", false, "start a process that holds nothing, and lives on")
 	f.BoolVar(&c.orphans, "orphan-on-kill", true, "workers outlive a master that is killed")
 	f.IntVar(&c.localPort, "local-port", 0, "connect from this `port`")
 	f.BoolVar(&c.stay, "stay", false, "do not exit")
+	f.BoolVar(&c.exclusive, "exclusive", false, "do not set SO_REUSEADDR")
+	f.BoolVar(&c.udp, "udp", false, "connect a UDP socket to ADDR")
 	f.BoolVar(&c.cycle, "cycle", false, "put the unix sockets in flight as well: the kernel's garbage collector ends the listener")
 	f.BoolVar(&c.outlive, "outlive", false, "likewise, and leave it to whoever next closes a unix socket to start the collector")
 	f.BoolVar(&c.drains, "drains", false, "do on SIGTERM as in the mode drain")

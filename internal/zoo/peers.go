@@ -8,6 +8,14 @@ import (
 
 func client(c *call) error {
 	peer, pid := c.addr(), 0
+	if c.udp {
+		conn, err := net.Dial("udp", peer)
+		if err != nil {
+			return err
+		}
+		kept = append(kept, conn)
+		return c.hold(at(conn.LocalAddr(), os.Getpid()))
+	}
 	if len(c.args) == 0 {
 		ch, err := c.spawn(leashed, nil, "serve")
 		if err != nil {
@@ -37,7 +45,11 @@ func connect(l net.Listener) (out, in net.Conn, err error) {
 }
 
 func timeWait(c *call) error {
-	l, err := c.listen(c.addr(), nil)
+	var opt sockopt
+	if c.exclusive {
+		opt = exclusive
+	}
+	l, err := c.listen(c.addr(), opt)
 	if err != nil {
 		return err
 	}

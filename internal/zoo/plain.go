@@ -29,7 +29,15 @@ func (c *call) serveAll() (ready, error) {
 	for _, l := range all {
 		go c.accept(l)
 	}
-	return holding(all), nil
+	r := holding(all)
+	if c.child {
+		ch, err := c.spawn(free, nil, "sleep")
+		if err != nil {
+			return ready{}, err
+		}
+		r.Child = ch.PID
+	}
+	return r, nil
 }
 
 func udp(c *call) error {

@@ -20,6 +20,7 @@ type ready struct {
 	Parent     int      `json:"parent,omitempty"`     // started the holders; holds nothing unless it is in PIDs
 	Supervisor int      `json:"supervisor,omitempty"` // likewise, and starts them again
 	Workers    []int    `json:"workers,omitempty"`
+	Child      int      `json:"child,omitempty"` // started by the holder, and holds nothing
 	Tracer     int      `json:"tracer,omitempty"`
 	TID        int      `json:"tid,omitempty"`  // the one thread that has the socket
 	Peer       string   `json:"peer,omitempty"` // the other end of the connection

@@ -287,6 +287,8 @@ func TestListeners(t *testing.T) {
 		{"orphan", 1},
 		{"respawn", 1},
 		{"two", 2},
+		{"crowd --n=4", 4},
+		{"crowd --n=4 --holds=socket --stubborn [::1]:0", 1},
 		{"thread-fds", 1},
 		{"leader-gone", 1},
 		{"clone-files", 1},
@@ -773,6 +775,58 @@ func TestMany(t *testing.T) {
 	}
 	if len(s.Ports) != 50 || sockets != 70 {
 		t.Errorf("%d ports, %d sockets; want 50, 70", len(s.Ports), sockets)
+	}
+}
+
+func TestSpan(t *testing.T) {
+	s := start(t, "serve", "--child")
+	if state, ppid := stat(t, s.Child); ppid != s.PID || len(holders(t, inodes(t, "tcp", s.Port, listening)[0])[s.Child]) > 0 {
+		t.Errorf("PID %d in state %s is a child of %d", s.Child, state, ppid)
+	}
+	s.pin(t, []int{s.Child})
+	s.signal(t, s.PID, unix.SIGTERM)
+	s.exit(t)
+	if ended(s.pidfds[s.Child]) {
+		t.Error("the child has ended with it")
+	}
+	for addrs, want := range map[string]int{"127.0.0.1:8000-8009": 10, "[::1]:8000": 1, "127.0.0.1:8001-8000": 1, "x-y": 1} {
+		if got := span(addrs); len(got) != want {
+			t.Errorf("span(%q) = %q; want %d", addrs, got, want)
+		}
+	}
+}
+
+func TestCrowd(t *testing.T) {
+	s := start(t, "crowd", "--n=50", "--holds=ports", "--unreaped")
+	for i, port := range s.Ports {
+		if got := holdersOf(t, port); !slices.Equal(got, s.PIDs[i:i+1]) {
+			t.Errorf("port %d is held by %v, want %d", port, got, s.PIDs[i])
+		}
+	}
+	if len(s.Ports) != 50 || s.Parent == s.PID {
+		t.Errorf("%d ports, parent %d of %d", len(s.Ports), s.Parent, s.PID)
+	}
+	s.signal(t, s.PID, unix.SIGTERM)
+	eventually(t, "it is a zombie", func() bool { state, _ := stat(t, s.PID); return state == "Z" })
+	if s := start(t, "crowd", "--n=50", "--holds=nothing"); len(s.PIDs) != 50 || s.Port != 0 {
+		t.Errorf("%d processes, port %d", len(s.PIDs), s.Port)
+	}
+}
+
+func TestStorm(t *testing.T) {
+	for _, stubborn := range []bool{false, true} {
+		s := start(t, "storm", "--for=500ms", fmt.Sprintf("--stubborn=%v", stubborn)) // a walk over /proc takes a while
+		inode := inodes(t, "tcp", s.Port, listening)
+		had := map[int]bool{}
+		eventually(t, "three have had it", func() bool {
+			for _, pid := range holdersOf(t, s.Port) {
+				had[pid] = true
+			}
+			return len(had) > 2
+		})
+		if got := inodes(t, "tcp", s.Port, listening); !slices.Equal(got, inode) {
+			t.Errorf("sockets %v, then %v", inode, got)
+		}
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -21,6 +22,7 @@ import (
 	"github.com/killport/killport/pkg/jsonl/jsonltest"
 	"github.com/killport/killport/pkg/listeners"
 	"github.com/killport/killport/pkg/portdiag"
+	"github.com/killport/killport/pkg/process"
 )
 
 // listen returns a listener of this process, as it is listed.
@@ -102,7 +104,7 @@ func one(t *testing.T, lines string, queries ...listeners.Query) classify.Result
 }
 
 func TestStatuses(t *testing.T) {
-	port, here := porttest.Reserve(t).Port(), listen(t, "tcp4", "127.0.0.1:0")
+	port, here := porttest.Free(t).Port(), listen(t, "tcp4", "127.0.0.1:0")
 	gone := `,"pidcheck":{"exists":false,"state":"gone"}`
 	for _, tt := range []struct {
 		name  string
@@ -150,7 +152,7 @@ func TestStatuses(t *testing.T) {
 
 // A hidden holder is never called a ghost, nor its port free.
 func TestNobodyNamed(t *testing.T) {
-	port, here := porttest.Reserve(t).Port(), listen(t, "tcp4", "127.0.0.1:0")
+	port, here := porttest.Free(t).Port(), listen(t, "tcp4", "127.0.0.1:0")
 	unnamed := func(port uint16, owner string) string {
 		return strings.Replace(free(port, 0, ""), `"birth":"b:1:2"`, `"owner":"`+owner+`"`, 1)
 	}
@@ -194,18 +196,55 @@ func TestAddress(t *testing.T) {
 	}
 }
 
+// Where only those listen that have another address than all the records, the
+// verdict is about the address of the records. One who asked for the port hears
+// of them.
+func TestAddressOfRecords(t *testing.T) {
+	here := listen(t, "tcp4", "127.0.0.1:0")
+	ended := func(addr string) string {
+		return strings.Replace(free(here.LocalPort, 4242, terminated), `"127.0.0.1"`, strconv.Quote(addr), 1)
+	}
+	port := listeners.Query{Proto: listeners.TCP, Port: here.LocalPort}
+	for _, tt := range []struct {
+		name    string
+		lines   string
+		queries []listeners.Query
+		want    classify.Status
+		addr    string
+		reason  string
+	}{
+		{"another address", ended("127.0.0.2"), nil, classify.Cleaned, "127.0.0.2", ""},
+		{"another address, IPv6", ended("[::1]"), nil, classify.Cleaned, "[::1]", ""},
+		{"the same address", ended("127.0.0.1"), nil, classify.Stuck, "", "not_asked"},
+		{"every address", ended("0.0.0.0"), nil, classify.Stuck, "", "not_asked"},
+		{"two addresses", ended("127.0.0.2") + "\n" + ended("127.0.0.3"), nil, classify.Stuck, "", "not_asked"},
+		{"asked for the port", ended("127.0.0.2"), []listeners.Query{port}, classify.Stuck, "", "not_asked"},
+	} {
+		got := one(t, tt.lines, tt.queries...)
+		if got.Status != tt.want || got.Addr != tt.addr || got.Reason != tt.reason || len(got.Respawned) > 0 {
+			t.Errorf("%s: %+v; want %s, addr %q, reason %q", tt.name, got, tt.want, tt.addr, tt.reason)
+		}
+		if tt.reason == "not_asked" && !strings.HasSuffix(got.Detail, fmt.Sprintf("(PID %d)", os.Getpid())) {
+			t.Errorf("%s: detail %q; want us", tt.name, got.Detail)
+		}
+	}
+}
+
 // Ports come in the order in which they were asked for, and then in that in
 // which the records name them; several holders of a port are one result.
 func TestOrder(t *testing.T) {
-	ports := []uint16{porttest.Reserve(t).Port(), porttest.Reserve(t).Port(), porttest.Reserve(t).Port()}
+	ports := []uint16{porttest.Free(t).Port(), porttest.Free(t).Port(), porttest.Free(t).Port()}
 	lines := strings.Join([]string{
 		free(ports[0], 4244, terminated), free(ports[1], 4242, terminated), free(ports[0], 4243, terminated), free(ports[0], 4244, terminated),
 	}, "\n")
 	got, errs := run(t, lines, listeners.Query{Proto: listeners.TCP, Port: ports[2]}, listeners.Query{Proto: listeners.TCP, Port: ports[1]})
 	want := []classify.Result{
-		{Port: ports[2], Status: classify.Free, Hint: fmt.Sprintf("nobody listens, and yet it cannot be had: portdiag %d", ports[2])}, // as is reserved
+		{Port: ports[2], Status: classify.Free},
 		{Port: ports[1], Status: classify.Cleaned, Killed: []int{4242}, TookMS: 7},
 		{Port: ports[0], Status: classify.Cleaned, Killed: []int{4243, 4244}, TookMS: 7},
+	}
+	for i := range want {
+		want[i].Isolated = process.Isolated()
 	}
 	text := gocmp.Transformer("text", func(pids []int) string { return fmt.Sprint(pids) })
 	if diff := gocmp.Diff(want, got, text); diff != "" || errs != nil {
@@ -215,7 +254,7 @@ func TestOrder(t *testing.T) {
 
 // A bad record is an error that names its line, and changes nothing for others.
 func TestBadRecords(t *testing.T) {
-	port := porttest.Reserve(t).Port()
+	port := porttest.Free(t).Port()
 	bad := []string{
 		`{"pid":4242}`,
 		`{"pid":true,"local_port":8000}`,
@@ -268,7 +307,7 @@ func TestCancelled(t *testing.T) {
 }
 
 func TestLaws(t *testing.T) {
-	here, port := listen(t, "tcp4", "127.0.0.1:0"), porttest.Reserve(t).Port()
+	here, port := listen(t, "tcp4", "127.0.0.1:0"), porttest.Free(t).Port()
 	var records []jsonl.Record
 	for _, line := range []string{held(t, here, denied), free(port, 4242, terminated), free(port, 4243, denied), held(t, here, "")} {
 		r, err := jsonl.Parse([]byte(line))
@@ -280,7 +319,7 @@ func TestLaws(t *testing.T) {
 	if err := jsonltest.TestStage(classify.Stage(), jsonltest.Records(records...), jsonltest.Reducing()); err != nil {
 		t.Error(err)
 	}
-	asked := classify.Stage(listeners.Query{Proto: listeners.TCP, Port: porttest.Reserve(t).Port()}, here.Query())
+	asked := classify.Stage(listeners.Query{Proto: listeners.TCP, Port: porttest.Free(t).Port()}, here.Query())
 	if err := jsonltest.TestStage(asked, jsonltest.Records(records...), jsonltest.Reducing()); err != nil {
 		t.Errorf("with ports asked for: %v", err)
 	}

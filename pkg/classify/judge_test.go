@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"strings"
 	"testing"
 
 	gocmp "github.com/google/go-cmp/cmp"
@@ -13,49 +14,62 @@ import (
 	"github.com/killport/killport/pkg/listeners"
 	"github.com/killport/killport/pkg/manager"
 	"github.com/killport/killport/pkg/pkill2"
+	"github.com/killport/killport/pkg/portdiag"
+	"github.com/killport/killport/pkg/process"
 )
 
-// either stands for both in a row of the table.
-const either = "no yes"
+// row is a row of the table of statuses: "yes", "no" or "any", and the status.
+type row struct {
+	listed, failed, ghost, taken string
+	want                         Status
+}
 
-// The table of the design, row by row.
-var table = []struct {
-	listed, failed, ghost, listening string
-	want                             Status
-}{
-	{"no", either, either, "no", Free},
-	{"yes", "no", either, "no", Cleaned},
-	{"yes", "yes", "no", either, Partial},
-	{"yes", "yes", "yes", "no", Partial},
-	{"yes", "no", "yes", "yes", Ghost},
-	{"yes", "yes", "yes", "yes", Stuck},
-	{"yes", "no", "no", "yes", Stuck},
-	{"no", either, either, "yes", Stuck},
+// table is that of the design.
+func table(t *testing.T) (rows []row) {
+	t.Helper()
+	b, err := os.ReadFile("../../docs/design.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(b), "\n| held before ")
+	lines := strings.Split(rest, "\n")
+	for _, line := range lines[min(2, len(lines)):] { // below the head
+		cells := strings.Split(line, "|")
+		if len(cells) < 6 {
+			break
+		}
+		for i := range cells {
+			cells[i] = strings.Trim(cells[i], " `")
+		}
+		rows = append(rows, row{cells[1], cells[2], cells[3], cells[4], Status(cells[5])})
+	}
+	return rows
 }
 
 func TestJudgeIsTheTable(t *testing.T) {
-	eachCombination(func(listed, failed, ghost, listening bool) {
-		var rows int
-		for _, row := range table {
-			if !covers(row.listed, listed) || !covers(row.failed, failed) || !covers(row.ghost, ghost) || !covers(row.listening, listening) {
+	rows := table(t)
+	eachCombination(func(listed, failed, ghost, taken bool) {
+		covering := 0
+		for _, row := range rows {
+			if !covers(row.listed, listed) || !covers(row.failed, failed) || !covers(row.ghost, ghost) || !covers(row.taken, taken) {
 				continue
 			}
-			rows++
-			if got := Judge(listed, failed, ghost, listening); got != row.want {
-				t.Errorf("Judge(%v, %v, %v, %v) = %s; want %s", listed, failed, ghost, listening, got, row.want)
+			covering++
+			if got := Judge(listed, failed, ghost, taken); got != row.want {
+				t.Errorf("Judge(%v, %v, %v, %v) = %s; want %s", listed, failed, ghost, taken, got, row.want)
 			}
 		}
-		if rows != 1 {
-			t.Errorf("rows for %v, %v, %v, %v = %d; want one", listed, failed, ghost, listening, rows)
+		if covering != 1 {
+			t.Errorf("rows for %v, %v, %v, %v = %d; want one", listed, failed, ghost, taken, covering)
 		}
 	})
 }
 
 func covers(cell string, is bool) bool {
-	return cell == either || cell == "yes" && is || cell == "no" && !is
+	return cell == "any" || cell == "yes" && is || cell == "no" && !is
 }
 
-func eachCombination(f func(listed, failed, ghost, listening bool)) {
+func eachCombination(f func(listed, failed, ghost, taken bool)) {
 	for i := range 16 {
 		f(i&8 != 0, i&4 != 0, i&2 != 0, i&1 != 0)
 	}
@@ -63,23 +77,23 @@ func eachCombination(f func(listed, failed, ghost, listening bool)) {
 
 // What a status promises, whatever led to it.
 func TestJudgeInvariants(t *testing.T) {
-	eachCombination(func(listed, failed, ghost, listening bool) {
-		got := Judge(listed, failed, ghost, listening)
+	eachCombination(func(listed, failed, ghost, taken bool) {
+		got := Judge(listed, failed, ghost, taken)
 		for _, law := range []struct {
 			name  string
 			holds bool
 		}{
 			{"it is one of the five", slices.Contains([]Status{Free, Cleaned, Partial, Ghost, Stuck}, got)},
-			{"what is listened on is not freed", !(listening && got.Freed())},
-			{"what was listened on is not free", !(listed && got == Free)},
-			{"nobody listened and nobody does: free", listed || listening || got == Free},
-			{"freed is listened on by nobody, and nobody of those that listened failed", !got.Freed() || !listening && !(listed && failed)},
+			{"what is taken is not freed", !(taken && got.Freed())},
+			{"what was held is not free", !(listed && got == Free)},
+			{"nobody had it and nobody does: free", listed || taken || got == Free},
+			{"freed is taken by nobody, and nobody of those that had it failed", !got.Freed() || !taken && !(listed && failed)},
 			{"partial says that somebody failed", got != Partial || failed},
-			{"ghost says that there is one, and nobody failed", got != Ghost || ghost && !failed && listening},
-			{"stuck is listened on", got != Stuck || listening},
+			{"ghost says that there is one, and nobody failed", got != Ghost || ghost && !failed && taken},
+			{"stuck is taken", got != Stuck || taken},
 		} {
 			if !law.holds {
-				t.Errorf("Judge(%v, %v, %v, %v) = %s; want that %s", listed, failed, ghost, listening, got, law.name)
+				t.Errorf("Judge(%v, %v, %v, %v) = %s; want that %s", listed, failed, ghost, taken, got, law.name)
 			}
 		}
 	})
@@ -94,6 +108,30 @@ func nobody(inode uint64, owner listeners.Owner) listeners.Listener {
 	l := at(0, inode)
 	l.Owner = owner
 	return l
+}
+
+func bound(pid int, inode uint64) listeners.Listener {
+	l := at(pid, inode)
+	l.State = listeners.Bound
+	return l
+}
+
+// born is l of a process that was born since the zero Moment.
+func born(l listeners.Listener) listeners.Listener {
+	l.Birth = "boot:1:2"
+	return l
+}
+
+// took is what pkill2 says of who took the port, being older than the kill; reborn
+// the same of who is younger.
+func took(l listeners.Listener) []pkill2.Taker {
+	return []pkill2.Taker{{LocalAddr: l.LocalAddr, PID: l.PID, Birth: l.Birth, Socket: l.Socket}}
+}
+
+func reborn(l listeners.Listener) []pkill2.Taker {
+	takers := took(l)
+	takers[0].Newborn = true
+	return takers
 }
 
 // PIDs from 1<<22 on do not exist, so that who looks at them finds nobody.
@@ -126,7 +164,7 @@ func TestVerdicts(t *testing.T) {
 				{Listener: at(b, 3), outcome: pkill2.Killed, tookMS: 7},
 			},
 			nil,
-			Result{Status: Cleaned, Killed: []int{a, b}, TookMS: 9},
+			Result{Status: Cleaned, Killed: []int{a, b}, Forced: []int{b}, TookMS: 9},
 		},
 		{
 			"one that gave the port up",
@@ -211,9 +249,42 @@ func TestVerdicts(t *testing.T) {
 		},
 		{
 			"taken by another",
-			[]holder{{Listener: at(a, 1), outcome: pkill2.Terminated}},
+			[]holder{{Listener: at(a, 1), outcome: pkill2.Terminated, done: true, takenBy: took(at(b, 2))}},
 			[]listeners.Listener{at(b, 2)},
 			Result{Status: Stuck, Killed: []int{a}, RemainingPIDs: []int{b}, Reason: "taken", Hint: "who has it now: portdiag 8000"},
+		},
+		{
+			"beside another, which no record names",
+			[]holder{{Listener: at(a, 1), outcome: pkill2.Terminated, done: true, ppid: parent}},
+			[]listeners.Listener{at(own, 2)},
+			Result{
+				Status: Stuck, Killed: []int{a}, RemainingPIDs: []int{own},
+				Reason: "not_asked", Detail: fmt.Sprintf("%s (PID %d)", process.Glance(own).Name, own), Hint: "who has it: portdiag 8000",
+			},
+		},
+		{
+			"beside one that we may not see",
+			[]holder{{Listener: at(a, 1), outcome: pkill2.Terminated, done: true}},
+			[]listeners.Listener{nobody(2, listeners.OwnerHidden)},
+			Result{Status: Stuck, Killed: []int{a}, RemainingPIDs: []int{0}, Reason: "not_asked", Detail: "somebody unseen", Hint: "who has it: portdiag 8000"},
+		},
+		{
+			"taken by one of the same parent, which is older than the kill",
+			[]holder{{Listener: at(a, 1), outcome: pkill2.Terminated, done: true, ppid: parent, takenBy: took(at(own, 2))}},
+			[]listeners.Listener{at(own, 2)},
+			Result{Status: Stuck, Killed: []int{a}, RemainingPIDs: []int{own}, Reason: "taken", Hint: "who has it now: portdiag 8000"},
+		},
+		{
+			"taken by one that was born after pkill2 had looked",
+			[]holder{{Listener: at(a, 1), outcome: pkill2.Terminated, done: true}},
+			[]listeners.Listener{born(at(b, 2))},
+			Result{Status: Stuck, Killed: []int{a}, RemainingPIDs: []int{b}, Reason: "taken", Hint: "who has it now: portdiag 8000"},
+		},
+		{
+			"one that was killed",
+			[]holder{{Listener: at(a, 1), outcome: pkill2.Killed}, {Listener: at(b, 2), outcome: pkill2.Terminated}},
+			nil,
+			Result{Status: Cleaned, Killed: []int{a, b}, Forced: []int{a}},
 		},
 		{
 			"taken while we looked",
@@ -235,26 +306,147 @@ func TestVerdicts(t *testing.T) {
 		},
 		{
 			"started again by the same parent",
-			[]holder{{Listener: at(a, 1), outcome: pkill2.Terminated, ppid: parent}},
+			[]holder{{Listener: at(a, 1), outcome: pkill2.Terminated, done: true, ppid: parent, takenBy: reborn(at(own, 2))}},
 			[]listeners.Listener{at(own, 2)},
 			Result{
 				Status: Stuck, Killed: []int{a}, RemainingPIDs: []int{own},
-				Respawned: []Respawn{{PID: own, Name: inspect(own).Name, Supervisor: Supervisor{PID: parent, Name: inspect(parent).Name}}},
+				Respawned: []Respawn{{PID: own, Name: process.Glance(own).Name, Supervisor: Supervisor{PID: parent, Name: process.Glance(parent).Name}}},
 				Reason:    "respawned",
-				Hint:      fmt.Sprintf("end what starts it again: %s (PID %d)", inspect(parent).Name, parent),
+				Hint:      fmt.Sprintf("end what starts it again: %s (PID %d)", process.Glance(parent).Name, parent),
 			},
+		},
+		{
+			"one that has it bound",
+			[]holder{{Listener: bound(a, 1), outcome: pkill2.Denied}},
+			[]listeners.Listener{bound(a, 1)},
+			Result{Status: Partial, Failed: []int{a}, RemainingPIDs: []int{a}, Reason: "denied"},
+		},
+		{
+			"one that stopped listening and has it bound",
+			[]holder{{Listener: at(a, 1)}},
+			[]listeners.Listener{bound(a, 1)},
+			Result{Status: Stuck, RemainingPIDs: []int{a}, Reason: "held", Hint: "look again: killport 8000"},
 		},
 	} {
 		if len(tt.want.Respawned) > 0 && parent == 0 {
 			continue // Wine: what starts the tests is no process of Windows
 		}
-		tt.want.Port, tt.want.StillListening = 8000, len(tt.now) > 0
+		tt.want.Port, tt.want.StillListening = 8000, slices.ContainsFunc(tt.now, func(l listeners.Listener) bool { return l.State == "" })
+		tt.want.Isolated = process.Isolated()
 		for _, list := range []*[]int{&tt.want.Killed, &tt.want.Failed, &tt.want.Ghost, &tt.want.RemainingPIDs} {
 			*list = append([]int{}, *list...) // [] rather than null
 		}
 		c := &portCase{query: at(0, 0).Query(), holders: tt.holders}
-		if diff := gocmp.Diff(tt.want, c.judge(tt.now)); diff != "" {
+		s := sight{now: tt.now}
+		if len(s.now) > 0 {
+			s.bindError = "EADDRINUSE"
+		}
+		if diff := gocmp.Diff(tt.want, c.judge(s)); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", tt.name, diff)
+		}
+	}
+}
+
+// What bind runs into takes the port, and is nobody's: whoever was there before, it
+// is neither freed nor a ghost. A lack of permission takes nothing.
+func TestVerdictsOfBind(t *testing.T) {
+	for _, tt := range []struct {
+		name    string
+		holders []holder
+		bind    string
+		want    Result
+	}{
+		{"nobody", nil, "EADDRINUSE", Result{Status: Stuck, Reason: "in_use", Hint: "what has it: portdiag 8000"}},
+		{"nobody, on Windows", nil, "WSAEADDRINUSE", Result{Status: Stuck, Reason: "in_use", Hint: "what has it: portdiag 8000"}},
+		{
+			"one that ended",
+			[]holder{{Listener: at(a, 1), outcome: pkill2.Terminated}},
+			"EADDRINUSE",
+			Result{Status: Stuck, Killed: []int{a}, Reason: "in_use", Hint: "what has it: portdiag 8000"},
+		},
+		{
+			"one that was gone",
+			[]holder{{Listener: at(a, 1), outcome: pkill2.Gone}},
+			"EADDRINUSE",
+			Result{Status: Stuck, Reason: "in_use", Hint: "what has it: portdiag 8000"},
+		},
+		{
+			"one that was denied, and left",
+			[]holder{{Listener: at(a, 1), outcome: pkill2.Denied}},
+			"EADDRINUSE",
+			Result{Status: Partial, Failed: []int{a}, Reason: "denied"},
+		},
+		{"no permission", nil, "EACCES", Result{Status: Free, Hint: "nobody listens, and yet it cannot be had: portdiag 8000"}},
+		{"no permission after one that ended", []holder{{Listener: at(a, 1), outcome: pkill2.Killed}}, "EACCES", Result{Status: Cleaned, Killed: []int{a}, Forced: []int{a}, Hint: "nobody listens, and yet it cannot be had: portdiag 8000"}},
+		{"no such address", nil, "EADDRNOTAVAIL", Result{Status: Free, Hint: "nobody listens, and yet it cannot be had: portdiag 8000"}},
+	} {
+		tt.want.Port, tt.want.Isolated = 8000, process.Isolated()
+		for _, list := range []*[]int{&tt.want.Killed, &tt.want.Failed, &tt.want.Ghost, &tt.want.RemainingPIDs} {
+			*list = append([]int{}, *list...)
+		}
+		c := &portCase{query: at(0, 0).Query(), holders: tt.holders}
+		if diff := gocmp.Diff(tt.want, c.judge(sight{bindError: tt.bind})); diff != "" {
+			t.Errorf("%s, and bind says %s (-want +got):\n%s", tt.name, tt.bind, diff)
+		}
+	}
+}
+
+// What is bound, and lets another be bound beside it, takes nothing.
+func TestVerdictsOfShared(t *testing.T) {
+	for name, tt := range map[string]struct {
+		holders []holder
+		want    Status
+	}{
+		"nobody was listed":                         {nil, Free},
+		"a ghost was closed, which leaves it bound": {[]holder{{Listener: nobody(1, listeners.OwnerNone), outcome: pkill2.Closed}}, Cleaned},
+		"it was denied":                             {[]holder{{Listener: bound(a, 1), outcome: pkill2.Denied}}, Partial},
+	} {
+		c := &portCase{query: at(0, 0).Query(), holders: tt.holders}
+		got := c.judge(sight{now: []listeners.Listener{bound(a, 1)}})
+		if got.Status != tt.want || len(got.RemainingPIDs) > 0 || got.StillListening {
+			t.Errorf("%s: %+v; want %s", name, got, tt.want)
+		}
+	}
+}
+
+// PID 1 is the parent of all orphans: that it is a holder's says nothing of who
+// started that, unless there is a rule by which it is started again.
+func TestStarters(t *testing.T) {
+	for _, tt := range []struct {
+		holder holder
+		pid    int
+		want   bool
+	}{
+		{holder{outcome: pkill2.Terminated, ppid: os.Getpid()}, os.Getpid(), true},
+		{holder{outcome: pkill2.Terminated, ppid: 1}, 1, false},
+		{holder{outcome: pkill2.Terminated, ppid: 1, managed: &manager.Manager{Kind: manager.Unit, Restart: "no"}}, 1, false},
+		{holder{outcome: pkill2.Terminated, ppid: 1, managed: &manager.Manager{Kind: manager.Unit, Restart: "always"}}, 1, true},
+		{holder{outcome: pkill2.Denied, ppid: os.Getpid()}, os.Getpid(), false},
+	} {
+		if got := (&portCase{holders: []holder{tt.holder}}).starters().parents[tt.pid]; got != tt.want {
+			t.Errorf("%+v was started by its parent: %v; want %v", tt.holder, got, tt.want)
+		}
+	}
+}
+
+// What helps against a ghost, its cause says: --close-ghosts is for one alone.
+func TestGhostly(t *testing.T) {
+	closing := &portdiag.Remedy{Command: []string{"killport", "--close-ghosts", "8000"}}
+	stopping := &portdiag.Remedy{Command: []string{"systemctl", "stop", "nfs-server.service"}}
+	for _, tt := range []struct {
+		reason   string
+		findings []portdiag.Finding
+		want     string
+	}{
+		{"ghost", nil, "look"},
+		{"ghost", []portdiag.Finding{{Cause: portdiag.CauseGhost}}, "look"},
+		{"ghost", []portdiag.Finding{{Cause: portdiag.CauseListener, Remedy: stopping}, {Cause: portdiag.CauseGhost, Remedy: closing}}, "this helps: killport --close-ghosts 8000"},
+		{"ghost", []portdiag.Finding{{Cause: portdiag.CauseKernel, Remedy: stopping}}, "this helps: systemctl stop nfs-server.service"},
+		{"not_closable", []portdiag.Finding{{Cause: portdiag.CauseGhost, Remedy: closing}}, "look"},
+	} {
+		res := Result{Reason: tt.reason, Hint: "look", Diagnostics: &portdiag.Report{Findings: tt.findings}}
+		if res.ghostly(); res.Hint != tt.want {
+			t.Errorf("%s, %+v: hint %q; want %q", tt.reason, tt.findings, res.Hint, tt.want)
 		}
 	}
 }
@@ -296,13 +488,13 @@ func TestMayReturn(t *testing.T) {
 		{pkill2.Terminated, nil, ""},
 		{pkill2.Terminated, gone, ""},
 		{pkill2.Terminated, &alive, "runsv (restart always) may start it again: kill 7"},
-		{pkill2.Terminated, &manager.Manager{Kind: manager.Supervisor, Name: "nodemon", PID: os.Getpid(), Restart: "on-change"}, ""},
+		{pkill2.Terminated, &manager.Manager{Kind: manager.Supervisor, Name: "nodemon", PID: os.Getpid(), Restart: "on-change"}, "nodemon (restart on-change) may start it again"},
 	} {
 		c := &portCase{query: at(0, 0).Query(), holders: []holder{{Listener: at(b, 1), outcome: tt.outcome, managed: tt.by}}}
-		if got := c.judge(nil); got.Status != Cleaned || got.Hint != tt.want {
+		if got := c.judge(sight{}); got.Status != Cleaned || got.Hint != tt.want {
 			t.Errorf("one that %s, managed by %+v: %s, hint %q; want %q", tt.outcome, tt.by, got.Status, got.Hint, tt.want)
 		}
-		taken := c.judge([]listeners.Listener{at(a, 2)})
+		taken := c.judge(sight{now: []listeners.Listener{at(a, 2)}})
 		if want := cmp.Or(tt.want, "who has it now: portdiag 8000"); taken.Status != Stuck || taken.Reason != "taken" || taken.Hint != want {
 			t.Errorf("one that %s, managed by %+v, taken again: %s, %s, hint %q; want %q", tt.outcome, tt.by, taken.Status, taken.Reason, taken.Hint, want)
 		}

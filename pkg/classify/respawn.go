@@ -8,7 +8,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/killport/killport/internal/shell"
 	"github.com/killport/killport/pkg/listeners"
@@ -17,194 +16,10 @@ import (
 	"github.com/killport/killport/pkg/process"
 )
 
-// How long a port is watched after its holder ended, if somebody may start it
-// again. What does so starts a process at once, as a rule; one that has a rule
-// for it may wait before (RestartSec= of systemd is 100 ms unless set). Once there
-// is a new process, it may take a while to listen.
-const (
-	startTime  = 100 * time.Millisecond
-	slowStart  = 400 * time.Millisecond // on Windows
-	anewStart  = 250 * time.Millisecond // of a container, whose client takes a moment to end
-	ruledStart = 1500 * time.Millisecond
-	listenTime = 3 * time.Second
-	drainTime  = pkill2.DefaultGrace // for one that has released its port to end
-	youth      = 2 * time.Second     // the time of a start is in whole seconds (proc_stat(5), btime)
-)
-
-// lastLook lists who listens now on the ports of all cases. If a holder has
-// ended and somebody may start it again, its port is watched for a while, so
-// that it is not called free in the moment between the two.
-func (c *cases) lastLook(ctx context.Context) ([]listeners.Listener, error) {
-	if len(c.inOrder) == 0 {
-		return nil, nil
-	}
-	var queries []listeners.Query
-	for _, known := range c.inOrder {
-		queries = append(queries, known.query)
-	}
-	w := c.watch()
-	for pause := time.Millisecond; ; pause = min(2*pause, 10*time.Millisecond) {
-		last := !w.goesOn()                                                // before the look, which may take a while and tells of its beginning
-		now, err := listeners.List(context.WithoutCancel(ctx), queries...) // an interrupted run has a verdict too
-		if err != nil || last || ctx.Err() != nil || w.allTaken(now) {
-			return now, err
-		}
-		select {
-		case <-time.After(pause):
-		case <-ctx.Done():
-		}
-	}
-}
-
-// watch is for how long a new holder is waited for.
-type watch struct {
-	until   time.Time // in any case
-	newborn time.Time // if a process has been born since
-	since   time.Time
-	ports   []*portCase  // on which it would listen
-	parents []int        // whose child it would be
-	ended   map[int]bool // which may not have been reaped
-	stopped bool         // a container was, which a client of its engine would start
-
-	drained  time.Time // until when those that drain are waited for
-	draining []holder  // after whose end a new holder may come
-}
-
-func (c *cases) watch() watch {
-	now := time.Now()
-	w := watch{until: now, newborn: now.Add(listenTime), since: now.Add(-youth), ended: map[int]bool{}, drained: now.Add(drainTime)}
-	for _, p := range c.inOrder {
-		expected := false
-		for _, h := range p.holders {
-			if h.maySpawn() {
-				w.expect(h, now)
-				expected = true
-			}
-		}
-		if expected {
-			w.ports = append(w.ports, p)
-		}
-	}
-	return w
-}
-
-func (w *watch) expect(h holder, now time.Time) {
-	w.ended[h.PID] = true
-	if h.outcome == pkill2.Released {
-		w.draining = append(w.draining, h)
-	} else {
-		w.extend(now, h.patience())
-	}
-	if asked := now.Add(-youth - time.Duration(h.tookMS)*time.Millisecond); asked.Before(w.since) {
-		w.since = asked
-	}
-	if h.outcome == pkill2.Stopped { // its parent is the engine, which starts others too
-		w.stopped = true
-		return
-	}
-	if h.ppid > 1 || h.mayRestart() { // PID 1 has all orphans
-		w.parents = append(w.parents, h.ppid)
-	}
-	if by := h.supervisor(); by > 1 && by != h.ppid {
-		w.parents = append(w.parents, by)
-	}
-}
-
-// extend has the port watched for so long from now on.
-func (w *watch) extend(now time.Time, wait time.Duration) {
-	if end := now.Add(wait); end.After(w.until) {
-		w.until, w.newborn = end, now.Add(listenTime)
-	}
-}
-
-// patience is how long what starts the holder again may take to begin.
-func (h holder) patience() time.Duration {
-	switch {
-	case h.outcome == pkill2.Stopped && !h.isTriggered(): // no rule starts it again then
-		return anewStart
-	case h.mayRestart(), h.isTriggered():
-		return ruledStart
-	case runtime.GOOS == "windows":
-		return slowStart
-	}
-	return startTime
-}
-
-// drains reports whether some are still to end, in their time. Whose end has
-// come may be started again.
-func (w *watch) drains(now time.Time) bool {
-	w.draining = slices.DeleteFunc(w.draining, func(h holder) bool {
-		if lives(h.PID, h.Birth) {
-			return false
-		}
-		w.extend(now, h.patience())
-		return true
-	})
-	return len(w.draining) > 0 && now.Before(w.drained)
-}
-
-func (w *watch) goesOn() bool {
-	now := time.Now()
-	return w.drains(now) || now.Before(w.until) || now.Before(w.newborn) && (w.hasChild() || w.hasClient())
-}
-
-// hasChild reports whether a process has been born that may be the new holder.
-func (w *watch) hasChild() bool {
-	return slices.ContainsFunc(w.parents, func(pid int) bool {
-		born, _ := process.Kin(pid, w.since)
-		return slices.ContainsFunc(born, func(pid int) bool { return !w.ended[pid] })
-	})
-}
-
-// hasClient reports whether somebody has begun to start a container.
-func (w *watch) hasClient() bool {
-	if !w.stopped {
-		return false
-	}
-	pids, _ := process.All()
-	return slices.ContainsFunc(pids, func(pid int) bool {
-		info := inspect(pid)
-		return !info.Started.Before(w.since) && slices.Contains(clients, info.Program()) && slices.ContainsFunc(info.Argv, startsContainer)
-	})
-}
-
-// clients are the commands of engines.
-var clients = []string{"docker", "docker-compose", "podman", "nerdctl"}
-
-// startsContainer reports whether a word of a client starts a container: docker
-// run, docker compose up.
-func startsContainer(word string) bool {
-	return slices.Contains([]string{"run", "start", "restart", "up"}, word)
-}
-
-// allTaken reports whether each port that is watched is listened on.
-func (w watch) allTaken(now []listeners.Listener) bool {
-	return !slices.ContainsFunc(w.ports, func(p *portCase) bool { return !slices.ContainsFunc(now, p.query.Asks) })
-}
-
-// maySpawn reports whether a holder has ended, or is about to, that something
-// may start again: what has a rule to do so; who starts containers; or its
-// parent, if that is not the shell, or whatever, that runs us.
-func (h holder) maySpawn() bool {
-	switch {
-	case h.outcome == pkill2.Released, h.outcome.Ended() && h.mayRestart():
-		return h.mayRestart()
-	case h.outcome == pkill2.Stopped:
-		return h.managed == nil || h.managed.Kind == manager.Container || h.isTriggered() // nil: it was hidden from pidcheck
-	case !h.outcome.Ended():
-		return false
-	}
-	ours, err := process.IsAncestor(h.ppid)
-	return err != nil || !ours || h.ppid == 1
-}
-
-// restarts reports whether what manages it has a rule to start it again.
-func (h holder) restarts() bool { return h.managed != nil && h.managed.Restarts() }
-
-// mayRestart reports whether it has one, or may have one that nobody could be
-// asked for.
-func (h holder) mayRestart() bool {
-	return h.restarts() || h.managed != nil && h.managed.Indirect() && h.managed.Restart == ""
+// returns reports whether what manages it has a rule by which it comes back: by
+// itself, or when a file changes.
+func (h holder) returns() bool {
+	return h.managed != nil && h.managed.Restart != "" && h.managed.Restart != "no"
 }
 
 // isTriggered reports whether other units start what manages it again, though
@@ -224,38 +39,79 @@ func (h holder) supervisor() int {
 	return h.managed.PID
 }
 
-// respawned returns those who listen now, on a new socket, and were started by
-// what started, or manages, a holder that has ended.
+// respawned returns those who listen now, were born after we began to end
+// holders, and were started by what started, or manages, a holder that has ended.
 func (c *portCase) respawned(now []listeners.Listener) []Respawn {
 	var out []Respawn
+	by := c.starters()
 	for _, l := range now {
-		if l.Owner != "" || c.listed(l) {
+		if taker := c.taker(l); taker == nil || !taker.Newborn || l.Owner != "" {
 			continue
 		}
-		if by := c.startedBy(l.PID); by != 0 {
-			out = append(out, Respawn{PID: l.PID, Name: inspect(l.PID).Name, Supervisor: Supervisor{PID: by, Name: inspect(by).Name}})
+		if pid := by.of(l.PID); pid != 0 {
+			out = append(out, Respawn{PID: l.PID, Name: process.Glance(l.PID).Name, Supervisor: Supervisor{PID: pid, Name: process.Glance(pid).Name}})
 		}
 	}
 	return out
 }
 
-// startedBy returns the PID of the parent of an ended holder, if it is pid's
-// too, or of its supervisor, if that is an ancestor of pid: there may be a shell
-// between the two. 0: neither.
-func (c *portCase) startedBy(pid int) int {
-	parents, supervisors := map[int]bool{}, map[int]bool{}
+// taker is what pkill2 says of a listener that came after it; nil if it says
+// nothing.
+func (c *portCase) taker(l listeners.Listener) *pkill2.Taker {
 	for _, h := range c.holders {
-		if h.hasEnded() {
-			parents[h.ppid] = true
-			supervisors[h.supervisor()] = true
+		for i, taker := range h.takenBy {
+			if taker.Socket.Same(l.Socket) && taker.PID == l.PID && taker.Birth == l.Birth {
+				return &h.takenBy[i]
+			}
 		}
 	}
-	ppid := inspect(pid).PPID
-	if ppid != 0 && parents[ppid] {
+	return nil
+}
+
+// unasked returns those who listen now, and were not asked about: no record names
+// their socket, pkill2, which has looked for it, says of none that it came after
+// it, and none was born since we began to read.
+func (c *portCase) unasked(now []listeners.Listener) []listeners.Listener {
+	if !slices.ContainsFunc(c.holders, func(h holder) bool { return h.done }) {
+		return nil
+	}
+	return slices.DeleteFunc(slices.Clone(now), func(l listeners.Listener) bool {
+		return c.listed(l) || c.taker(l) != nil || l.Birth.Since(c.began)
+	})
+}
+
+// starters are those who start holders again: the parents of those that ended,
+// and what manages them.
+type starters struct{ parents, supervisors map[int]bool }
+
+func (c *portCase) starters() starters {
+	by := starters{map[int]bool{}, map[int]bool{}}
+	for _, h := range c.holders {
+		if !h.hasEnded() {
+			continue
+		}
+		if !adopts(h.ppid) || h.managed != nil && h.managed.Restart != "no" {
+			by.parents[h.ppid] = true
+		}
+		by.supervisors[h.supervisor()] = true
+	}
+	return by
+}
+
+// adopts reports whether a process has all orphans for children, and so need not
+// have started what it is the parent of: PID 1, and the systemd of a user.
+func adopts(pid int) bool { return pid == 1 || process.Glance(pid).Name == "systemd" }
+
+// of returns the PID of the parent of an ended holder, if it is pid's too, or of
+// its supervisor, if that is an ancestor of pid: there may be a shell between the
+// two. 0: neither.
+func (s starters) of(pid int) int {
+	ppid := process.Glance(pid).PPID
+	if ppid != 0 && s.parents[ppid] {
 		return ppid
 	}
-	for ; ppid > 1; ppid = inspect(ppid).PPID {
-		if supervisors[ppid] {
+	for ; ppid > 1; ppid = process.Glance(ppid).PPID {
+		if s.supervisors[ppid] {
 			return ppid
 		}
 	}
@@ -281,10 +137,20 @@ func (c *portCase) supervised(ctx context.Context, res *Result, now []listeners.
 }
 
 // mayKill reports whether one can be told to kill a process that has been found
-// to start others again. Windows has no such command.
+// to start others again: not what killport would not end. Windows has no such
+// command.
 func mayKill(pid int) bool {
-	ours, err := process.IsAncestor(pid)
-	return runtime.GOOS != "windows" && pid > 1 && err == nil && !ours
+	p, err := process.Open(pid)
+	if err != nil {
+		return false
+	}
+	defer p.Close()
+	info, err := p.Inspect()
+	if err != nil {
+		return false
+	}
+	protection, err := process.Protect(p, info)
+	return runtime.GOOS != "windows" && err == nil && protection == ""
 }
 
 func managerOf(ctx context.Context, pid int, now []listeners.Listener) *manager.Manager {
@@ -320,18 +186,7 @@ func lives(pid int, birth process.Birth) bool {
 	}
 	defer p.Close()
 	now, err := p.Birth()
-	return err == nil && now == birth && !p.Exited()
-}
-
-// inspect returns the zero Info for a process that is gone or hidden.
-func inspect(pid int) process.Info {
-	p, err := process.Open(pid)
-	if err != nil {
-		return process.Info{}
-	}
-	defer p.Close()
-	info, _ := p.Inspect()
-	return info
+	return err == nil && now.Same(birth) && !p.Exited()
 }
 
 // mayReturn is the hint for a port that is free: by whom, and by which rule, one
@@ -342,7 +197,7 @@ func (c *portCase) mayReturn() string {
 		if h.outcome == pkill2.Stopped && h.isTriggered() {
 			return strings.Join(m.StartedBy, ", ") + " may start it again: " + shell.Join(m.ForGood()...)
 		}
-		if !h.outcome.Ended() && h.outcome != pkill2.Released || !h.restarts() || m.Kind == manager.Supervisor && inspect(m.PID).PID == 0 {
+		if !h.outcome.Ended() && h.outcome != pkill2.Released || !h.returns() || m.Kind == manager.Supervisor && process.Glance(m.PID).PID == 0 {
 			continue
 		}
 		s := Supervisor{PID: m.PID, Name: m.Name, Restart: m.Restart}.String() + " may start it again"
@@ -378,5 +233,9 @@ func (s Supervisor) String() string {
 
 // command is how a command is asked about the port.
 func (c *portCase) command(name string) string {
-	return shell.Join(append([]string{name}, c.query.Args()...)...)
+	argv := []string{name}
+	if name == "killport" {
+		argv = append(argv, c.flags...)
+	}
+	return shell.Join(append(argv, c.query.Args()...)...)
 }

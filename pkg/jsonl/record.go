@@ -18,6 +18,8 @@ import (
 const (
 	MaxLine  = 1 << 20 // bytes, without the line's end
 	MaxDepth = 256     // objects and arrays within one another
+
+	MaxObjects = 1 << 10 // in an array that is read by Objects
 )
 
 // ErrMissing says that a record lacks a member that was asked for.
@@ -205,12 +207,19 @@ func (r Record) Objects(key string) ([]Record, error) {
 		return nil, r.wrong(key, v, "an array of objects")
 	}
 	var all []Record
-	for i, item := range v.Array() {
-		name := fmt.Sprintf("%s[%d]", key, i)
-		if !item.IsObject() {
-			return nil, r.wrong(name, item, "an object")
+	v.ForEach(func(_, item gjson.Result) bool { // its Array would have all of them at once
+		switch name := fmt.Sprintf("%s[%d]", key, len(all)); {
+		case len(all) >= MaxObjects:
+			err = r.Errorf("member %q has more than %d objects", r.path+key, MaxObjects)
+		case !item.IsObject():
+			err = r.wrong(name, item, "an object")
+		default:
+			all = append(all, Record{raw: item.Raw, line: r.line, path: r.path + name + "."})
 		}
-		all = append(all, Record{raw: item.Raw, line: r.line, path: r.path + name + "."})
+		return err == nil
+	})
+	if err != nil {
+		return nil, err
 	}
 	return all, nil
 }

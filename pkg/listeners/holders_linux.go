@@ -2,6 +2,7 @@ package listeners
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -21,17 +22,17 @@ import (
 // holders walks over /proc/PID/fd of all processes. A socket without a holder
 // then is looked up once more in the table, and if it is still there, in the
 // places where a socket can hide: the descriptors of single threads, and those
-// registered with an io_uring.
+// registered with an io_uring; and with those that were born meanwhile.
 func holders(ctx context.Context, found []Socket) ([]Listener, error) {
 	named := map[ID][]Listener{}
-	left := found
+	left, before := found, process.Newest()
 	var view view
 	for _, how := range []look{lookAtProcesses, lookEverywhere} {
 		var err error
 		if view, err = walk(ctx, inodes(left), how); err != nil {
 			return nil, err
 		}
-		identify(left, view.held, named)
+		view.identify(left, named)
 		if left, err = unnamed(ctx, left, named); err != nil {
 			return nil, err
 		}
@@ -39,10 +40,13 @@ func holders(ctx context.Context, found []Socket) ([]Listener, error) {
 			break
 		}
 	}
+	if len(left) > 0 && view.missed {
+		left = amongNewest(ctx, left, before, named)
+	}
 	for _, s := range left {
 		l := s.Listener()
 		l.Owner = OwnerNone
-		if !view.complete {
+		if l.HiddenBy = view.blindTo(s); l.HiddenBy != "" {
 			l.Owner = OwnerHidden
 		}
 		named[s.ID] = []Listener{l}
@@ -56,39 +60,33 @@ func holders(ctx context.Context, found []Socket) ([]Listener, error) {
 
 // unnamed returns those sockets that have no holder, and are still there.
 func unnamed(ctx context.Context, found []Socket, named map[ID][]Listener) ([]Socket, error) {
-	var left []Socket
-	var queries []Query
-	for _, s := range found {
-		if len(named[s.ID]) == 0 {
-			left = append(left, s)
-			queries = append(queries, Query{Proto: s.Proto, Port: s.Local.Port()})
-		}
-	}
+	left := without(found, named)
 	if len(left) == 0 {
 		return nil, nil
+	}
+	var queries []Query
+	for _, s := range left {
+		queries = append(queries, Query{Proto: s.Proto, Port: s.Local.Port()})
 	}
 	now, err := Sockets(ctx, queries...)
 	if err != nil {
 		return nil, err
 	}
-	var still []Socket
-	for _, s := range left {
-		for _, n := range now {
-			if n.ID.Same(s.ID) {
-				still = append(still, s)
-				break
-			}
-		}
+	there := map[ID]Socket{}
+	for _, s := range now {
+		there[s.ID.Key()] = s
 	}
-	return still, nil
+	return slices.DeleteFunc(left, func(s Socket) bool { return !there[s.ID.Key()].ID.Same(s.ID) }), nil
 }
 
 // identify pins each process that was seen with some of the sockets, reads its
 // birth, and adds it to the holders of those that it still has.
-func identify(found []Socket, seen map[int]fds, named map[ID][]Listener) {
-	for _, pid := range slices.Sorted(maps.Keys(seen)) {
-		birth, held, err := confirm(pid, seen[pid])
+func (v *view) identify(found []Socket, named map[ID][]Listener) {
+	for _, pid := range slices.Sorted(maps.Keys(v.held)) {
+		birth, held, err := confirm(pid, v.held[pid])
 		if errors.Is(err, process.ErrGone) || errors.Is(err, process.ErrThread) {
+			maps.Copy(v.passedOn, v.held[pid])
+			v.missed = true
 			continue
 		}
 		// Any other error: it is there and cannot be pinned. Without a birth
@@ -188,25 +186,48 @@ func inodes(found []Socket) map[uint64]bool {
 // view is what a walk over all processes has seen.
 type view struct {
 	held     map[int]fds // which sockets a process has, by PID
-	complete bool        // nothing was kept from us
+	passedOn fds         // those that a process had which has ended since
+	missed   bool        // somebody may have got one of them while we looked elsewhere
+	blind    HiddenBy    // what was kept from us; "" is nothing
 }
 
-// walk looks into all processes, side by side on all cores.
+// blindTo says why there may be a holder of s, of which none was found: somebody
+// who had it a moment ago may have left it to a child.
+func (v *view) blindTo(s Socket) HiddenBy {
+	if _, ok := v.passedOn[s.ID.Inode]; ok {
+		return cmp.Or(v.blind, ByBirths)
+	}
+	return v.blind
+}
+
+// walk looks into all processes, and then into those that were born meanwhile.
 func walk(ctx context.Context, want map[uint64]bool, how look) (view, error) {
-	v := view{held: map[int]fds{}, complete: seesAll()}
+	v := view{held: map[int]fds{}, passedOn: fds{}, blind: hides()}
+	last := process.Newest()
 	pids, err := process.All()
 	if err != nil { // no /proc, or not ours: everything is hidden
-		v.complete = false
+		v.blind = ByPermission
 	}
+	v.look(ctx, pids, want, how)
+	if v.missed = !v.sawBirths(ctx, last, want, how); v.missed {
+		v.blind = cmp.Or(v.blind, ByBirths)
+	}
+	return v, ctx.Err()
+}
+
+// look looks into processes side by side, on all cores.
+func (v *view) look(ctx context.Context, pids []int, want map[uint64]bool, how look) {
 	var mu sync.Mutex
 	var wg sync.WaitGroup
 	next := make(chan int)
-	for range runtime.GOMAXPROCS(0) {
+	for range min(runtime.GOMAXPROCS(0), len(pids)) {
 		wg.Go(func() {
 			for pid := range next {
 				seen, err := how(pid, want)
 				mu.Lock()
-				v.complete = v.complete && err == nil
+				if err != nil {
+					v.blind = ByPermission
+				}
 				if len(seen) > 0 {
 					v.held[pid] = seen
 				}
@@ -222,7 +243,32 @@ func walk(ctx context.Context, want map[uint64]bool, how look) (view, error) {
 	}
 	close(next)
 	wg.Wait()
-	return v, ctx.Err()
+}
+
+// sawBirths looks into the processes that were born since last was the newest
+// PID. A holder may hand its socket to a child, and end, while we look
+// elsewhere: so nobody is proven to have one unless none was born during a last
+// look at the newest.
+func (v *view) sawBirths(ctx context.Context, last int, want map[uint64]bool, how look) bool {
+	const (
+		tries = 100
+		most  = 1 << 12 // at a time
+	)
+	for range tries {
+		now := process.Newest()
+		if now < last || now-last > most || now == 0 || ctx.Err() != nil { // they begin again at the bottom, or cannot be counted
+			return false
+		}
+		var newest []int
+		for pid := max(2, min(last, now-behind)+1); pid <= now; pid++ {
+			newest = append(newest, pid)
+		}
+		v.look(ctx, newest, want, how)
+		if last = now; process.Newest() == now {
+			return true
+		}
+	}
+	return false
 }
 
 // fds are the descriptors of sockets, by inode.
@@ -339,27 +385,43 @@ func unlessGone(err error) error {
 	return err
 }
 
-// seesAll reports whether /proc names every process there is. Where it does
-// not, an error of permission shows it in most cases; hidepid=2 and 4 leave
-// the processes out without one (proc(5)).
-func seesAll() bool {
+// hides says what keeps processes from being in /proc at all. Where they are
+// there, an error of permission shows it in most cases; hidepid=2 and 4 leave the
+// processes of others out without one (proc(5)).
+func hides() HiddenBy {
 	f, err := os.Open("/proc/self/mountinfo")
 	if err != nil {
-		return false
+		return ByPermission
 	}
 	defer f.Close()
 	mount, err := procfs.ParseProcMount(f)
-	return err == nil && (mount.HidePID < 2 || process.MayTraceAll())
+	switch {
+	case err != nil, mount.HidePID >= 2 && !process.MayTraceAll():
+		return ByPermission
+	case !process.Outermost():
+		return ByNamespace
+	}
+	return ""
 }
 
-func unhide(command string) string {
+func unhide(by HiddenBy, command string) string {
 	switch {
+	case by == ByNamespace:
+		return "a process outside of this PID namespace may have it: look from there"
+	case by == ByBirths:
+		return "look again: " + command
 	case process.Visible() != nil:
 		return "it takes a /proc of this PID namespace: mount -t proc proc /proc"
-	case os.Geteuid() != 0:
-		return "run it as root: sudo " + command
-	case !process.MayTraceAll():
-		return "root must have CAP_SYS_PTRACE, and not in a user namespace of its own: " + command
 	}
-	return "look again: " + command // an io_uring was busy
+	outside := ""
+	if !process.Outermost() {
+		outside = "if it is not outside of this PID namespace, "
+	}
+	switch {
+	case os.Geteuid() != 0:
+		return outside + "run it as root: sudo " + command
+	case !process.MayTraceAll():
+		return outside + "root must have CAP_SYS_PTRACE, and not in a user namespace of its own: " + command
+	}
+	return outside + "something keeps root from a process, or an io_uring was busy: look again: " + command
 }

@@ -145,4 +145,7 @@ func heldBy(p *process.Pin, among []Socket) ([]Socket, error) {
 }
 
 // unhide: the table hides nobody, but an administrator sees more of them.
-func unhide(command string) string { return "run it as administrator: " + command }
+func unhide(_ HiddenBy, command string) string { return "run it as administrator: " + command }
+
+// showsBound: the tables of Windows have none of them.
+func showsBound(context.Context) bool { return false }

@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/killport/killport/pkg/jsonl"
 	"github.com/killport/killport/pkg/process"
@@ -47,22 +48,40 @@ func (q Query) Args() []string {
 	return []string{word}
 }
 
+// Where is the address that q asks about, with IPv6 in brackets; "" is every one.
+func (q Query) Where() string {
+	switch {
+	case !q.Addr.IsValid():
+		return ""
+	case q.Addr.Is6():
+		return "[" + q.Addr.String() + "]"
+	}
+	return q.Addr.String()
+}
+
 // Matches reports whether s is among what q asks for. A socket on a wildcard
 // address is in the way of every address, and so is asked for with each.
 func (q Query) Matches(s Socket) bool {
-	return q.Proto == s.Proto && (q.Port == 0 || q.Port == s.Local.Port()) && q.reaches(s)
+	return q.isFor(s.Proto, s.Local.Port(), s.State) && q.reaches(s)
 }
 
 // Asks is Matches for a listener; one whose address nobody can read is asked
 // for with each.
 func (q Query) Asks(l Listener) bool {
+	if !q.isFor(l.Proto, l.LocalPort, l.State) {
+		return false
+	}
 	at, err := netip.ParseAddr(strings.Trim(l.LocalAddr, "[]"))
-	s := Socket{Proto: l.Proto, Local: netip.AddrPortFrom(at, l.LocalPort)}
-	return q.Proto == s.Proto && (q.Port == 0 || q.Port == l.LocalPort) && (err != nil || q.reaches(s))
+	return err != nil || q.reaches(Socket{Local: netip.AddrPortFrom(at, l.LocalPort)})
+}
+
+// isFor: only who asks for their port is told of sockets that do not listen.
+func (q Query) isFor(proto Proto, port uint16, state State) bool {
+	return q.Proto == proto && (q.Port == port || q.Port == 0 && state != Bound)
 }
 
 func (q Query) reaches(s Socket) bool {
-	want, at := q.Addr.WithZone("").Unmap(), s.Local.Addr().WithZone("").Unmap()
+	want, at := q.Addr.Unmap(), s.Local.Addr().Unmap()
 	switch {
 	case !want.IsValid() || want == netip.IPv6Unspecified():
 		return true
@@ -71,14 +90,24 @@ func (q Query) reaches(s Socket) bool {
 	case want.IsUnspecified():
 		return at.Is4()
 	}
-	return at == want
+	return at.WithZone("") == want.WithZone("") && isIn(at.Zone(), want.Zone())
 }
+
+// State says of a TCP socket that it does not listen; "" if it does.
+type State string
+
+// Bound is a socket that is bound and does not listen, or not yet: nobody else
+// can have its address meanwhile. The kernel shows it from Linux 6.8 on; see
+// [ShowsBound].
+const Bound State = "bound"
 
 // Socket is one row of the kernel's table of listeners.
 type Socket struct {
 	Proto  Proto
 	Local  netip.AddrPort // with a zone where the address is link-local
 	V6Only bool
+	Device string // the interface that it is bound to (SO_BINDTODEVICE), if its address has no zone
+	State  State
 	UID    uint32 // of who made the socket; not on Windows
 	PID    uint32 // whom the table of Windows names; that process may be gone
 	ID     ID
@@ -120,7 +149,7 @@ func (a ID) IsZero() bool { return a.Key() == ID{} }
 type Owner string
 
 const (
-	// OwnerHidden: there are processes into which we may not look.
+	// OwnerHidden: we cannot look everywhere; HiddenBy says why.
 	OwnerHidden Owner = "hidden"
 	// OwnerNone: we could look everywhere, and nobody has it. A ghost. On
 	// Windows its PID is the one in the table, whose process has ended, or was
@@ -128,13 +157,28 @@ const (
 	OwnerNone Owner = "none"
 )
 
+// HiddenBy says what hides the holders of a socket.
+type HiddenBy string
+
+const (
+	// ByPermission: there are processes into which we may not look.
+	ByPermission HiddenBy = "permission"
+	// ByNamespace: a process outside of our PID namespace may have it.
+	ByNamespace HiddenBy = "namespace"
+	// ByBirths: processes were born faster than we could look at them.
+	ByBirths HiddenBy = "births"
+)
+
 // Listener is one socket with one of its holders: the record of this stage.
 type Listener struct {
 	Proto     Proto         `json:"proto"`
 	LocalAddr string        `json:"local_addr"` // IPv6 in brackets
 	LocalPort uint16        `json:"local_port"`
+	Device    string        `json:"device,omitempty"` // the interface that the socket is bound to (SO_BINDTODEVICE)
+	State     State         `json:"state,omitempty"`
 	PID       int           `json:"pid"` // of no process if there is an Owner
 	Owner     Owner         `json:"owner,omitempty"`
+	HiddenBy  HiddenBy      `json:"hidden_by,omitempty"` // if Owner is hidden
 	Birth     process.Birth `json:"birth,omitempty"`
 	Identity  string        `json:"identity,omitempty"` // "weak" if Birth is
 	FD        *int          `json:"fd,omitempty"`       // of the holder; absent if it has the socket in another way
@@ -142,6 +186,11 @@ type Listener struct {
 	User      string        `json:"user,omitempty"`     // the name of that user; on Windows, of the holder
 	Socket    ID            `json:"socket"`
 	Heirs     []Heir        `json:"heirs,omitempty"` // of a ghost, on Windows
+
+	// Protected is [process.ProtectedPipeline] if the holder stands before or
+	// behind this stage in a pipeline. Stages that come after it may not see
+	// that: whoever is between them has ended by then.
+	Protected process.Protection `json:"protected,omitempty"`
 }
 
 // Heir is a process that was seen to have the socket of a ghost: it inherited
@@ -161,15 +210,35 @@ func (h Heir) Listener(ghost Listener) Listener {
 // At is l with what the kernel says of its socket in place of what l says.
 func (l Listener) At(s Socket) Listener {
 	at := s.Listener()
-	l.Proto, l.LocalAddr, l.LocalPort, l.Socket = at.Proto, at.LocalAddr, at.LocalPort, at.Socket
+	l.Proto, l.LocalAddr, l.LocalPort, l.Device, l.State, l.Socket = at.Proto, at.LocalAddr, at.LocalPort, at.Device, at.State, at.Socket
 	return l
 }
 
 // Query asks for the port of l again, on every address.
 func (l Listener) Query() Query { return Query{Proto: l.Proto, Port: l.LocalPort} }
 
-// Sockets reads the kernel's table: what listens, and not who holds it. No
-// query asks for every TCP listener.
+// Alone asks for what is at the address of l: for its port, if that is a
+// wildcard.
+func (l Listener) Alone() Query {
+	q := l.AtAddress()
+	if q.Addr.IsUnspecified() {
+		return l.Query()
+	}
+	return q
+}
+
+// AtAddress asks for what is in the way of the address of l, as far as that can
+// be read.
+func (l Listener) AtAddress() Query {
+	q := l.Query()
+	if at, err := netip.ParseAddr(strings.Trim(l.LocalAddr, "[]")); err == nil {
+		q.Addr = at
+	}
+	return q
+}
+
+// Sockets reads the kernel's table: what listens, or is bound on a TCP port
+// that is asked for, and not who holds it. No query asks for every TCP listener.
 func Sockets(ctx context.Context, queries ...Query) ([]Socket, error) {
 	if len(queries) == 0 {
 		queries = []Query{{Proto: TCP}}
@@ -187,7 +256,7 @@ func Sockets(ctx context.Context, queries ...Query) ([]Socket, error) {
 		return !slices.ContainsFunc(byPort[s.Local.Port()], asks) && !slices.ContainsFunc(byPort[0], asks)
 	})
 	slices.SortFunc(found, func(a, b Socket) int {
-		return cmp.Or(cmp.Compare(a.Local.Port(), b.Local.Port()), a.Local.Compare(b.Local), cmp.Compare(a.ID.Inode, b.ID.Inode), cmp.Compare(a.ID.Row, b.ID.Row))
+		return cmp.Or(cmp.Compare(a.Local.Port(), b.Local.Port()), a.Local.Compare(b.Local), cmp.Compare(a.ID.Inode, b.ID.Inode), cmp.Compare(a.ID.Row, b.ID.Row), cmp.Compare(a.State, b.State))
 	})
 	return slices.CompactFunc(found, func(a, b Socket) bool { return a.ID.Same(b.ID) && a.Local == b.Local }), nil
 }
@@ -196,15 +265,48 @@ func Sockets(ctx context.Context, queries ...Query) ([]Socket, error) {
 // each, as of now.
 func List(ctx context.Context, queries ...Query) ([]Listener, error) {
 	found, err := Sockets(ctx, queries...)
+	if slices.ContainsFunc(found, isBound) {
+		found, err = lasting(ctx, found, queries)
+	}
 	if err != nil || len(found) == 0 {
 		return nil, err
 	}
 	return Holders(ctx, found)
 }
 
+func isBound(s Socket) bool { return s.State == Bound }
+
+// passing is for how long a socket may be bound and be nobody's concern: who looks
+// whether a port can be had binds it for a moment, as portdiag and classify do,
+// and a server does before it listens.
+const passing = 10 * time.Millisecond
+
+// lasting looks again, and leaves out what was not bound a moment ago.
+func lasting(ctx context.Context, before []Socket, queries []Query) ([]Socket, error) {
+	select {
+	case <-time.After(passing):
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	known := map[ID]bool{}
+	for _, s := range before {
+		known[s.ID] = true
+	}
+	now, err := Sockets(ctx, queries...)
+	return slices.DeleteFunc(now, func(s Socket) bool { return isBound(s) && !known[s.ID] }), err
+}
+
+// ShowsBound reports whether the table shows sockets that are bound and do not
+// listen: it binds one, and looks.
+func ShowsBound(ctx context.Context) bool { return showsBound(ctx) }
+
 // Holders names the holders of sockets that the table held a moment ago. One
 // that has been closed since has no line.
 func Holders(ctx context.Context, found []Socket) ([]Listener, error) { return holders(ctx, found) }
+
+// Among names those of the processes that have some of the sockets: a look at few,
+// where Holders looks at all. It is for Linux.
+func Among(pids []int, found []Socket) []Listener { return among(pids, found) }
 
 // Holds reports whether the pinned process has the socket of l open. An error
 // means that we may not look.
@@ -214,8 +316,9 @@ func Holds(p *process.Pin, l Listener) (bool, error) { return holds(p, l) }
 // as we may look.
 func Held(p *process.Pin, among []Socket) ([]Socket, error) { return heldBy(p, among) }
 
-// Unhide says what helps, for command to see the holders that are hidden.
-func Unhide(command string) string { return unhide(command) }
+// Unhide says what helps to see the holders of l, which are hidden; command is
+// how to look again.
+func Unhide(l Listener, command string) string { return unhide(l.HiddenBy, command) }
 
 // CloseGhost closes the socket of l in the kernel, if there is provably nobody
 // who has it. It takes root. Whether the socket is gone then, the table says.
@@ -250,6 +353,9 @@ func Source(queries ...Query) jsonl.Source {
 				return
 			}
 			for _, l := range found {
+				if neighbour, _ := process.InPipeline(l.PID); neighbour && l.Owner == "" { // the other stages look for themselves
+					l.Protected = process.ProtectedPipeline
+				}
 				if r, err := jsonl.New(l); !yield(r, err) {
 					return
 				}
@@ -278,7 +384,14 @@ func Parse(r jsonl.Record) (Listener, error) {
 	for _, word := range []struct {
 		key  string
 		into *string
-	}{{"proto", (*string)(&l.Proto)}, {"owner", (*string)(&l.Owner)}, {"birth", (*string)(&l.Birth)}} {
+	}{
+		{"proto", (*string)(&l.Proto)},
+		{"state", (*string)(&l.State)},
+		{"owner", (*string)(&l.Owner)},
+		{"hidden_by", (*string)(&l.HiddenBy)},
+		{"birth", (*string)(&l.Birth)},
+		{"protected", (*string)(&l.Protected)},
+	} {
 		if *word.into, err = r.OptionalText(word.key); err != nil {
 			return l, err
 		}
@@ -306,6 +419,14 @@ func (l *Listener) check(r jsonl.Record) error {
 		return r.Errorf("member %q is %q, want %q or %q", "proto", l.Proto, TCP, UDP)
 	case l.Owner != "" && l.Owner != OwnerHidden && l.Owner != OwnerNone:
 		return r.Errorf("member %q is %q, want %q or %q", "owner", l.Owner, OwnerHidden, OwnerNone)
+	case l.State != "" && l.State != Bound:
+		return r.Errorf("member %q is %q, want %q", "state", l.State, Bound)
+	case l.HiddenBy != "" && l.Owner != OwnerHidden:
+		return r.Errorf("member %q is there, and %q is not %q", "hidden_by", "owner", OwnerHidden)
+	case l.Protected != "" && l.Protected != process.ProtectedPipeline:
+		return r.Errorf("member %q is %q, want %q", "protected", l.Protected, process.ProtectedPipeline)
+	case l.Protected != "" && l.Owner != "":
+		return r.Errorf("member %q is %q and %q is %q: only one can be", "protected", l.Protected, "owner", l.Owner)
 	case l.PID == 0 && l.Owner == "":
 		return r.Errorf("member %q is 0 and there is no %q to say why", "pid", "owner")
 	case l.PID != 0 && l.Owner != "" && (l.Owner == OwnerHidden || l.Socket.Row == ""):
@@ -362,7 +483,7 @@ func (s Socket) Listener() Listener {
 		addr = "[" + addr + "]"
 	}
 	return Listener{
-		Proto: s.Proto, LocalAddr: addr, LocalPort: s.Local.Port(),
+		Proto: s.Proto, LocalAddr: addr, LocalPort: s.Local.Port(), Device: s.Device, State: s.State,
 		UID: &s.UID, User: userName(s.UID), Socket: s.ID,
 	}
 }

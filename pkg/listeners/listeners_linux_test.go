@@ -7,13 +7,18 @@ import (
 	"net/netip"
 	"os"
 	"os/user"
+	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
 
+	"github.com/killport/killport/internal/porttest"
 	"github.com/killport/killport/internal/schematest"
 	"github.com/killport/killport/pkg/jsonl"
 	"github.com/killport/killport/pkg/jsonl/jsonltest"
@@ -218,6 +223,90 @@ func TestListWithoutClients(t *testing.T) {
 	outgoing = listeners.Query{Proto: listeners.UDP, Port: peer.LocalAddr().(*net.UDPAddr).AddrPort().Port()}
 	if got := list(t, outgoing); len(got) != 0 {
 		t.Errorf("List of a UDP client's port = %+v; want nothing", got)
+	}
+}
+
+// bind has a TCP socket bound that does not listen.
+func bind(t *testing.T) (q listeners.Query, release func()) {
+	t.Helper()
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	release = sync.OnceFunc(func() { unix.Close(fd) })
+	t.Cleanup(release)
+	if err := unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}); err != nil {
+		t.Fatal(err)
+	}
+	at, err := unix.Getsockname(fd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return listeners.Query{Proto: listeners.TCP, Port: uint16(at.(*unix.SockaddrInet4).Port)}, release
+}
+
+// What is bound and does not listen is listed for who asks for its port, if it
+// stays so; not what somebody binds for a moment, to see whether it can be had.
+func TestListOfBound(t *testing.T) {
+	if !listeners.ShowsBound(t.Context()) {
+		t.Skip("the kernel shows none: it takes Linux 6.8")
+	}
+	q, _ := bind(t)
+	got := list(t, q)
+	if len(got) != 1 || got[0].State != listeners.Bound || got[0].PID != os.Getpid() || got[0].Birth == "" || got[0].Socket.Cookie == "" {
+		t.Fatalf("List = %+v; want one that is bound, and ours", got)
+	}
+	all := list(t, listeners.Query{Proto: listeners.TCP})
+	if slices.ContainsFunc(all, func(l listeners.Listener) bool { return l.LocalPort == q.Port }) {
+		t.Errorf("List of all ports has the one that is bound: %+v", all)
+	}
+	for _, other := range []listeners.Query{{Proto: listeners.UDP, Port: q.Port}, {Proto: listeners.TCP, Port: q.Port, Addr: netip.MustParseAddr("127.0.0.2")}} {
+		if got := list(t, other); len(got) != 0 {
+			t.Errorf("List(%v) = %+v; want nothing", other.Args(), got)
+		}
+	}
+	passing, release := bind(t)
+	time.AfterFunc(3*time.Millisecond, release)
+	if got := list(t, passing); len(got) != 0 {
+		t.Errorf("List of what is bound for 3 ms = %+v; want nothing", got)
+	}
+	began := time.Now()
+	if list(t, q); time.Since(began) < 10*time.Millisecond {
+		t.Errorf("List of what is bound took %v; want a second look after 10 ms", time.Since(began))
+	}
+}
+
+// Two sockets on one address may be of different interfaces.
+func TestListOfDevices(t *testing.T) {
+	lc := net.ListenConfig{Control: func(_, _ string, s syscall.RawConn) (err error) {
+		cerr := s.Control(func(fd uintptr) { err = unix.BindToDevice(int(fd), "lo") })
+		return errors.Join(cerr, err)
+	}}
+	l, err := lc.Listen(t.Context(), "tcp4", "0.0.0.0:0")
+	if err != nil {
+		t.Skipf("SO_BINDTODEVICE: %v", err)
+	}
+	defer l.Close()
+	got := list(t, listeners.Query{Proto: listeners.TCP, Port: l.Addr().(*net.TCPAddr).AddrPort().Port()})
+	if len(got) != 1 || got[0].Device != "lo" || got[0].LocalAddr != "0.0.0.0" {
+		t.Errorf("List = %+v; want it on lo", got)
+	}
+}
+
+// A socket that begins to listen is the same one: it is listed once.
+func TestListOfBoundThatListens(t *testing.T) {
+	d := open(t, "tcp4", porttest.Free(t).String()) // a port by name, which stays bound
+	first := list(t, d.query())
+	raw, err := d.conn.SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := raw.Control(func(fd uintptr) { _ = unix.Shutdown(int(fd), unix.SHUT_RD) }); err != nil { // listens no more, and stays bound
+		t.Fatal(err)
+	}
+	got := list(t, d.query())
+	if len(first) != 1 || len(got) != 1 || got[0].State != listeners.Bound || !got[0].Socket.Same(first[0].Socket) {
+		t.Errorf("List = %+v, and then %+v; want the same socket, bound", first, got)
 	}
 }
 

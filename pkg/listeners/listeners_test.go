@@ -41,6 +41,10 @@ func TestParse(t *testing.T) {
 			listeners.Listener{Proto: listeners.UDP, PID: 2, LocalPort: 65535},
 		},
 		{
+			`{"pid":4242,"local_port":8000,"protected":"pipeline"}`,
+			listeners.Listener{Proto: listeners.TCP, PID: 4242, LocalPort: 8000, Protected: process.ProtectedPipeline},
+		},
+		{
 			`{"pid":0,"owner":"hidden","local_port":1}`,
 			listeners.Listener{Proto: listeners.TCP, Owner: listeners.OwnerHidden, LocalPort: 1},
 		},
@@ -97,6 +101,11 @@ func TestParseIsStrict(t *testing.T) {
 		{`"pid":4242`, `"pid":4242,"owner":"none"`},
 		{`"pid":4242`, `"pid":4242,"owner":"hidden"`},
 		{`"pid":4242`, `"pid":0,"owner":"nobody"`},
+		{`"pid":4242`, `"pid":4242,"protected":"ancestor"`},
+		{`"pid":4242`, `"pid":4242,"protected":true`},
+		{`"pid":4242`, `"pid":4242,"protected":null`},
+		{`"pid":4242`, `"pid":4242,"Protected":"pipeline"`},
+		{`"pid":4242`, `"pid":0,"owner":"none","protected":"pipeline"`},
 		{`"pid":4242`, `"pid":0,"owner":null`},
 		{`"pid":4242`, `"pid":0,"owner":0`},
 		{`"local_port":8000,`, ``},

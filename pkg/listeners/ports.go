@@ -12,8 +12,12 @@ import (
 // DefaultAll are the ports that the word "all" means.
 const DefaultAll = "8000 8080 3000"
 
+// MaxPorts bounds how many ports can be asked for at once: all of them, on two
+// addresses.
+const MaxPorts = 1 << 17
+
 // ParsePorts reads the ports that a person names: 8000, :8000, 8000-8010,
-// 127.0.0.1:8000, [::1]:8000, localhost:8000 (the port, on every address) and
+// 127.0.0.1:8000, [::1]:8000, [fe80::1%eth0]:8000, localhost:8000 (the port, on every address) and
 // "all", which stands for the ports that all names. Several may stand in one
 // argument, with commas or blanks between them. Each is asked for once, in the
 // order in which it was first named.
@@ -30,7 +34,9 @@ func ParsePorts(proto Proto, all string, args ...string) ([]Query, error) {
 				if err != nil {
 					return nil, err
 				}
-				queries = append(queries, got...)
+				if queries = append(queries, got...); len(queries) > MaxPorts {
+					return nil, fmt.Errorf("more than %d ports, those that are named again among them", MaxPorts)
+				}
 			}
 		}
 	}
@@ -100,7 +106,7 @@ func splitAddr(word string) (netip.Addr, string, error) {
 	if err != nil || addr.Is6() != bracketed {
 		return netip.Addr{}, "", fmt.Errorf("%q: %q is no address such as 127.0.0.1 or [::1]", word, host)
 	}
-	return addr, ports, nil
+	return addr, ports, checkZone(addr, ports)
 }
 
 func parsePort(s string) (uint64, error) {

@@ -47,7 +47,7 @@ func TestParsePorts(t *testing.T) {
 		{[]string{"0.0.0.0:8000"}, "0.0.0.0:8000"},
 		{[]string{"[::1]:8000"}, "[::1]:8000"},
 		{[]string{"[::]:8000"}, "[::]:8000"},
-		{[]string{"[fe80::1%eth0]:8000"}, "[fe80::1%eth0]:8000"},
+		{[]string{"[fe80::1%1]:8000"}, "[fe80::1%1]:8000"},
 		{[]string{"all"}, "9001 9002"},
 		{[]string{"all", "9002", "80"}, "9001 9002 80"},
 	} {
@@ -135,7 +135,8 @@ func TestQueryMatches(t *testing.T) {
 		{"127.0.0.3", []string{any4, any6, "::ffff:0.0.0.0"}},
 		{"::1", []string{any6, only6, "::1"}},
 		{"fe80::1", []string{any6, only6, "fe80::1%eth0"}},
-		{"fe80::1%eth1", []string{any6, only6, "fe80::1%eth0"}}, // a zone is often left out
+		{"fe80::1%eth0", []string{any6, only6, "fe80::1%eth0"}},
+		{"fe80::1%eth1", []string{any6, only6}},
 	} {
 		q := listeners.Query{Proto: listeners.TCP, Port: 8000}
 		if tt.addr != "" {

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"strconv"
 
 	"golang.org/x/sys/unix"
@@ -36,6 +37,7 @@ func sockets(ctx context.Context, queries []Query) ([]Socket, error) {
 type table struct {
 	proto Proto
 	port  uint16 // 0: all
+	state State
 }
 
 // tables returns the dumps that answer the queries. Many ports cost less as
@@ -43,10 +45,15 @@ type table struct {
 func tables(queries []Query) []table {
 	const many = 16
 	ports := map[table]bool{}
+	bound := false
 	for _, q := range queries {
-		ports[table{q.Proto, q.Port}] = true
+		ports[table{proto: q.Proto, port: q.Port}] = true
+		bound = bound || q.Proto == TCP && q.Port != 0
 	}
 	var out []table
+	if bound { // before those that listen: who is about to listen meanwhile must be in one of the two
+		out = append(out, table{proto: TCP, state: Bound}) // the kernel goes through all of them, whatever the port
+	}
 	for _, proto := range []Proto{TCP, UDP} {
 		var of []table
 		for t := range ports {
@@ -72,8 +79,11 @@ func (t table) number() uint8 {
 }
 
 func (t table) states() uint32 {
-	if t.proto == UDP {
+	switch {
+	case t.proto == UDP:
 		return 1 << inetdiag.StateClose
+	case t.state == Bound:
+		return 1 << inetdiag.StateBoundInactive
 	}
 	return 1 << inetdiag.StateListen
 }
@@ -81,9 +91,9 @@ func (t table) states() uint32 {
 func overNetlink(ctx context.Context, tables []table) ([]Socket, error) {
 	var found []Socket
 	for _, t := range tables {
-		err := Dump(ctx, t.number(), t.states(), t.port, func(s inetdiag.Socket) {
-			if s.Local.Port() != 0 { // an unbound UDP socket
-				found = append(found, fromDiag(t.proto, s))
+		err := Dump(ctx, t.number(), t.states(), t.port, func(d inetdiag.Socket) {
+			if s, ok := t.socket(d); ok {
+				found = append(found, s)
 			}
 		})
 		if err != nil {
@@ -93,24 +103,43 @@ func overNetlink(ctx context.Context, tables []table) ([]Socket, error) {
 	return found, nil
 }
 
+// socket leaves out a UDP socket that is not bound, and a TCP socket that nobody
+// has any more: the kernel is about to take it down.
+func (t table) socket(d inetdiag.Socket) (Socket, bool) {
+	s := fromDiag(t.proto, d)
+	s.State = t.state
+	return s, d.Local.Port() != 0 && (t.state != Bound || d.Inode != 0)
+}
+
 func fromDiag(proto Proto, s inetdiag.Socket) Socket {
+	device := ""
+	if s.Interface != 0 && !isZoned(s) {
+		device = interfaceName(s.Interface)
+	}
 	return Socket{
-		Proto: proto, Local: netip.AddrPortFrom(zoned(s), s.Local.Port()), V6Only: s.V6Only, UID: s.UID,
+		Proto: proto, Local: netip.AddrPortFrom(zoned(s), s.Local.Port()), V6Only: s.V6Only, Device: device, UID: s.UID,
 		ID: ID{Inode: uint64(s.Inode), Cookie: "0x" + strconv.FormatUint(s.Cookie, 16)},
 	}
 }
 
 // zoned gives a link-local address its zone, without which nobody can connect.
 func zoned(s inetdiag.Socket) netip.Addr {
-	addr := s.Local.Addr()
-	if !addr.Is6() || !addr.IsLinkLocalUnicast() || s.Interface == 0 {
-		return addr
+	if !isZoned(s) {
+		return s.Local.Addr()
 	}
-	zone := strconv.FormatUint(uint64(s.Interface), 10)
-	if dev, err := net.InterfaceByIndex(int(s.Interface)); err == nil {
-		zone = dev.Name
+	return s.Local.Addr().WithZone(interfaceName(s.Interface))
+}
+
+func isZoned(s inetdiag.Socket) bool {
+	return s.Interface != 0 && s.Local.Addr().Is6() && s.Local.Addr().IsLinkLocalUnicast()
+}
+
+// interfaceName is the name of an interface, or its number if it has gone.
+func interfaceName(index uint32) string {
+	if dev, err := net.InterfaceByIndex(int(index)); err == nil {
+		return dev.Name
 	}
-	return addr.WithZone(zone)
+	return strconv.FormatUint(uint64(index), 10)
 }
 
 // Dump gives yield every socket of a protocol (IPPROTO_TCP, IPPROTO_UDP), IPv4
@@ -187,12 +216,19 @@ func ask(fd int, request []byte, yield func(inetdiag.Socket)) error {
 	}
 }
 
+// errBound: tcp_diag_destroy (net/ipv4/tcp_diag.c) looks among those that listen
+// or are connected.
+var errBound = errors.New("the kernel closes no socket that is merely bound")
+
 // closeSocket closes a listening socket in the kernel, whoever has it
 // (SOCK_DESTROY, Linux 4.5, with CAP_NET_ADMIN). It is named by its cookie, so
 // that no other can be meant. The kernel looks for it by its address and port,
 // and says ENOENT if it finds another one there with the same, or none.
 func closeSocket(ctx context.Context, s Socket) error {
-	t := table{s.Proto, s.Local.Port()}
+	if s.State == Bound {
+		return errBound
+	}
+	t := table{proto: s.Proto, port: s.Local.Port()}
 	var request []byte
 	err := Dump(ctx, t.number(), t.states(), t.port, func(d inetdiag.Socket) {
 		if s.ID.Cookie != "" && fromDiag(s.Proto, d).ID.Same(s.ID) {
@@ -210,6 +246,24 @@ func closeSocket(ctx context.Context, s Socket) error {
 	return ask(fd, request, func(inetdiag.Socket) {})
 }
 
+// showsBound: kernels before 6.8 do not know the state, and give none of them.
+func showsBound(ctx context.Context) bool {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return false
+	}
+	defer unix.Close(fd)
+	if err := unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}); err != nil {
+		return false
+	}
+	name, err := unix.Getsockname(fd)
+	if err != nil {
+		return false
+	}
+	found, err := Sockets(ctx, Query{Proto: TCP, Port: uint16(name.(*unix.SockaddrInet4).Port)})
+	return err == nil && slices.ContainsFunc(found, isBound)
+}
+
 func eintr(f func() error) error {
 	for {
 		if err := f(); err != unix.EINTR {
@@ -218,9 +272,14 @@ func eintr(f func() error) error {
 	}
 }
 
+// fromProcNet has nothing of sockets that are merely bound: no kernel shows them
+// there (tcp_seq_start of net/ipv4/tcp_ipv4.c).
 func fromProcNet(tables []table) ([]Socket, error) {
 	var found []Socket
 	for _, t := range tables {
+		if t.state == Bound {
+			continue
+		}
 		for _, suffix := range []string{"", "6"} {
 			rows, err := readProcNet(t, suffix)
 			if err != nil && !(suffix == "6" && errors.Is(err, os.ErrNotExist)) { // a kernel without IPv6

@@ -157,3 +157,6 @@ func (a ID) boundAt() iptable.FileTime {
 
 // closeSocket: nobody can close a socket of another process on Windows.
 func closeSocket(context.Context, Socket) error { return errors.ErrUnsupported }
+
+// among: Windows has no fork, and handles are read of all processes at once.
+func among([]int, []Socket) []Listener { return nil }

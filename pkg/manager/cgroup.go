@@ -2,16 +2,28 @@ package manager
 
 import (
 	"regexp"
-	"slices"
 	"strconv"
 	"strings"
 )
 
 // cgroups are the paths of /proc/PID/cgroup (cgroups(7)).
 type cgroups struct {
-	all     []string // of each hierarchy
-	systemd string   // of the one that systemd keeps: v2, or name=systemd on v1
-	top     string   // of that path, as much as is above what systemd has made
+	all     []place
+	systemd string // the path in the hierarchy that systemd keeps: v2, or name=systemd on v1
+	top     string // of that path, as much as is above what systemd has made
+}
+
+// place is a cgroup: a path in one of the hierarchies, which may have the same
+// paths and different processes in them.
+type place struct{ hierarchy, path string }
+
+// within reports whether it is that cgroup, or one below it.
+func (p place) within(other place) bool {
+	return p.hierarchy == other.hierarchy && isWithin(p.path, other.path)
+}
+
+func isWithin(path, other string) bool {
+	return path == other || strings.HasPrefix(path, other+"/")
 }
 
 // parseCgroups reads lines like
@@ -29,9 +41,7 @@ func parseCgroups(b []byte) cgroups {
 			continue
 		}
 		path := fields[2]
-		if !slices.Contains(c.all, path) {
-			c.all = append(c.all, path)
-		}
+		c.all = append(c.all, place{hierarchy: fields[0] + ":" + fields[1], path: path})
 		if fields[1] == "name=systemd" || fields[1] == "" && c.systemd == "" {
 			c.systemd = path
 		}
@@ -55,30 +65,35 @@ type container struct {
 	engine string // "" if the path does not say
 	id     string // "" if engine knows its containers by name
 	name   string // else
-	group  string // the path of the container itself
+	group  place  // the cgroup of the container itself
+	nested bool   // it is not where whoever runs such containers for root has them
 }
 
 // container finds the outermost container that is not one of ours: we may be
 // in a container too, and what is in there with us is a plain process to us.
 func (c cgroups) container(ours cgroups) (container, bool) {
 	inside := map[string]bool{}
-	for _, path := range ours.all {
-		for part := range strings.SplitSeq(path, "/") {
+	for _, at := range ours.all {
+		for part := range strings.SplitSeq(at.path, "/") {
 			inside[part] = true
 		}
 	}
-	for _, path := range c.all {
-		parts := strings.Split(path, "/")
+	for _, at := range c.all {
+		parts := strings.Split(at.path, "/")
 		for i, part := range parts {
 			if inside[part] {
 				continue
 			}
-			above, group := parts[i-min(i, 1)], strings.Join(parts[:i+1], "/")
+			above, group := parts[i-min(i, 1)], place{at.hierarchy, strings.Join(parts[:i+1], "/")}
 			if engine, id, ok := parseContainer(above, part); ok {
 				return container{engine: engine, id: id, group: group}, true
 			}
 			if engine, name, ok := parseMachine(above, part); ok {
-				return container{engine: engine, name: name, group: group}, true
+				top := c.top + "/" + part
+				if engine != lxc {
+					top = c.top + "/" + above + "/" + part
+				}
+				return container{engine: engine, name: name, group: group, nested: group.path != top}, true
 			}
 		}
 	}
@@ -87,8 +102,8 @@ func (c cgroups) container(ours cgroups) (container, bool) {
 
 // name reports whether they are those of the container with that ID.
 func (c cgroups) name(id string) bool {
-	for _, path := range c.all {
-		for part := range strings.SplitSeq(path, "/") {
+	for _, at := range c.all {
+		for part := range strings.SplitSeq(at.path, "/") {
 			if _, named, ok := parseContainer("", part); ok && named == id {
 				return true
 			}
@@ -207,10 +222,10 @@ func isContainerID(s string) bool {
 
 // unit is a unit of systemd.
 type unit struct {
-	name string
-	user bool   // of a user's systemd, and not of the system's
-	uid  uint32 // of that user
-	rest string // the path below the unit
+	name  string
+	user  bool   // of a user's systemd, and not of the system's
+	uid   uint32 // of that user
+	group string // the path of its cgroup
 }
 
 // unit is that of a process; !ok if it is in none. Slices are passed by, as
@@ -227,7 +242,7 @@ func (c cgroups) unit() (u unit, ok bool) {
 		if !strings.HasSuffix(part, ".service") && !strings.HasSuffix(part, ".scope") {
 			return unit{}, false
 		}
-		u.name, u.rest = part, strings.Join(rest, "/")
+		u.name, u.group = part, strings.TrimSuffix(strings.TrimSuffix(c.systemd, strings.Join(rest, "/")), "/")
 		uid, err := strconv.ParseUint(strings.TrimSuffix(strings.TrimPrefix(part, "user@"), ".service"), 10, 32)
 		if u.user || err != nil || len(rest) == 0 || !strings.HasPrefix(part, "user@") {
 			return u, true

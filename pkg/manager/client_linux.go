@@ -17,30 +17,64 @@ import (
 )
 
 // orItsService is the service that would start a container again, if there is
-// one: its main process is a client of the engine, "docker run --name=web …" or
-// "docker compose up", which waits for the container. Without one it is the
+// one: it does nothing but run a client of the engine, "docker run --name=web …"
+// or "docker compose up", which waits for the container. Without one it is the
 // container.
 func orItsService(ctx context.Context, container *Manager, l listeners.Listener) *Manager {
 	if container == nil || container.lever == nil {
 		return container
 	}
-	pids, _ := process.All()
-	for _, pid := range pids {
-		client, err := process.Look(pid)
-		if err != nil || !container.isRunBy(client, l.LocalPort) && !container.isComposedBy(client) {
+	for _, client := range clients(ctx) {
+		if !container.isRunBy(client, l.LocalPort) && !container.isComposedBy(client) {
 			continue
 		}
-		groups, _ := readCgroups(strconv.Itoa(pid))
-		service := serviceOf(ctx, groups, lineage(client))
+		groups, _ := readCgroups(strconv.Itoa(client.PID))
+		runs := func(line []ancestor, mainPID, _ int) standing { return runs(line, mainPID, descendants) }
+		service := serviceOf(ctx, groups, lineage(client), runs)
 		if service == nil || !service.Restarts() {
 			continue
 		}
+		service.Listens = container.Listens
 		if unit, ok := service.lever.(unitLever); ok {
 			service.lever = clientLever{unit, container.lever}
 		}
 		return service
 	}
 	return container
+}
+
+// clients are the processes that may have started a container and wait for it.
+func clients(ctx context.Context) []process.Info {
+	return remembered(ctx, "clients", func() (found []process.Info) {
+		pids, _ := process.All()
+		for _, pid := range pids {
+			if info, err := process.Look(pid); err == nil && isClient(info) {
+				found = append(found, info)
+			}
+		}
+		return found
+	})
+}
+
+// isClient reports whether a command line may be that of a client.
+func isClient(p process.Info) bool {
+	return slices.ContainsFunc(p.Argv, func(arg string) bool { return arg == "run" || arg == "start" || arg == "up" })
+}
+
+// runs says how a service stands to the first of a line: whether that is its main
+// process, or with what has started it all that the main process has started. A
+// client among other jobs is not what the service is for.
+func runs(line []ancestor, mainPID int, kin func(pid int) int) standing {
+	for i, a := range line {
+		switch {
+		case a.PID != mainPID:
+		case i == 0:
+			return leader
+		case !line[0].isJob() && kin(a.PID) == i+kin(line[0].PID):
+			return worker
+		}
+	}
+	return stray
 }
 
 // isRunBy reports whether a process has started the container and waits for
@@ -63,17 +97,39 @@ func (m *Manager) isRunBy(p process.Info, port uint16) bool {
 // and waits for it: "docker compose up" or "docker-compose up", in its folder
 // or by its name.
 func (m *Manager) isComposedBy(p process.Info) bool {
-	up := slices.Index(p.Argv, "up")
-	isCompose := func(arg string) bool { return arg == "compose" || path.Base(arg) == "docker-compose" }
-	if m.Project == "" || up < 0 || !slices.ContainsFunc(p.Argv[:up], isCompose) {
+	args, ok := composed(p)
+	up := slices.Index(args, "up")
+	if m.Project == "" || !ok || up < 0 {
 		return false
 	}
-	if names := values(p.Argv[:up], "--project-name", "-p"); len(names) > 0 {
+	args = args[:up]
+	if names := values(args, "--project-name", "-p"); len(names) > 0 {
 		return slices.Contains(names, m.Project)
 	}
 	at, err := os.Readlink("/proc/" + strconv.Itoa(p.PID) + "/cwd")
 	folder, ferr := filepath.EvalSymlinks(m.folder)
-	return err == nil && ferr == nil && inProject(p.Argv[:up], at, folder)
+	return err == nil && ferr == nil && inProject(args, at, folder)
+}
+
+// composed are the arguments of a compose, which is a program, a script, or a
+// plugin of the engine's command.
+func composed(p process.Info) (args []string, ok bool) {
+	const compose = "docker-compose"
+	if len(p.Argv) == 0 {
+		return nil, false
+	}
+	switch program := p.Program(); {
+	case program == compose:
+		return p.Argv[1:], true
+	case slices.Contains(engines, engineName(program)):
+		at := slices.Index(p.Argv, "compose")
+		return p.Argv[at+1:], at > 0
+	}
+	script := launched(append([]string{p.Program()}, p.Argv[1:]...))
+	if len(script) == 0 || path.Base(script[0]) != compose {
+		return nil, false
+	}
+	return script[1:], true
 }
 
 // inProject reports whether "docker compose" with those arguments, started at a
@@ -135,7 +191,7 @@ func (c clientLever) command(grace time.Duration) []string { return c.unit.comma
 func (c clientLever) halt(ctx context.Context, grace time.Duration) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, grace+teardown, ErrSlow)
 	defer cancel()
-	_, err := command.Run(ctx, c.unit.bus.systemctl("stop", "--no-block", "--no-ask-password", "--", c.unit.name)...)
+	_, err := command.Run(ctx, c.unit.bus.systemctl(c.unit.stop("--no-block")...)...)
 	if err != nil {
 		return c.unit.explain(err)
 	}

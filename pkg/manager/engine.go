@@ -1,6 +1,7 @@
 package manager
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -26,11 +27,15 @@ const (
 	nerdctl engineName = "nerdctl"
 )
 
+// engines are those that killport can have stop something.
+var engines = []engineName{docker, nerdctl, podman}
+
 // engine is a container engine. Its command knows where the engine is:
 // contexts, DOCKER_HOST, configuration files, all of which are a user's.
 type engine struct {
 	name engineName
-	as   []string // the beginning of a command that runs as the user whose engine it is
+	uid  uint32   // whose it is
+	as   []string // the beginning of a command that runs as that user
 }
 
 func (e engine) argv(args ...string) []string {
@@ -82,8 +87,9 @@ type inspection struct {
 		ConmonPID int  `json:"ConmonPid"` // of podman (InspectContainerState, libpod/define/container_inspect.go)
 	} `json:"State"`
 	Config struct {
-		Image  string            `json:"Image"`
-		Labels map[string]string `json:"Labels"`
+		Image         string            `json:"Image"`
+		Labels        map[string]string `json:"Labels"`
+		CreateCommand []string          `json:"CreateCommand"` // of podman (InspectContainerConfig, in the same file)
 	} `json:"Config"`
 	HostConfig struct {
 		RestartPolicy struct {
@@ -124,9 +130,15 @@ func (e engine) inspect(ctx context.Context, ids ...string) ([]inspection, error
 
 // running lists the IDs of the containers that may publish the port.
 func (e engine) running(ctx context.Context, l listeners.Listener) ([]string, error) {
+	return e.publishing(ctx, strconv.Itoa(int(l.LocalPort)), l.Proto)
+}
+
+// publishing lists the IDs of the containers that may publish some of the ports:
+// "8000", "8000-8010".
+func (e engine) publishing(ctx context.Context, ports string, proto listeners.Proto) ([]string, error) {
 	args := []string{"ps", "--quiet", "--no-trunc"}
 	if e.name == docker {
-		args = append(args, "--filter", fmt.Sprintf("publish=%d/%s", l.LocalPort, strings.ToLower(string(l.Proto))))
+		args = append(args, "--filter", "publish="+ports+"/"+strings.ToLower(string(proto)))
 	}
 	out, err := ask(ctx, e.argv(), args...)
 	if err != nil {
@@ -139,7 +151,7 @@ func (e engine) running(ctx context.Context, l listeners.Listener) ([]string, er
 func anyByID(ctx context.Context, id string) (*Manager, *inspection) {
 	nameless := Manager{Kind: Container, Name: id[:12], ID: id}
 	var errs []error
-	for _, name := range []engineName{docker, nerdctl, podman} {
+	for _, name := range engines {
 		if !command.Here(string(name)) {
 			continue
 		}
@@ -158,7 +170,7 @@ func anyByID(ctx context.Context, id string) (*Manager, *inspection) {
 // byID is the container with that ID, as far as its engine tells.
 func (e engine) byID(ctx context.Context, id string) (*Manager, *inspection) {
 	m := Manager{Kind: Container, Name: id[:12], Engine: string(e.name), ID: id}
-	if !slices.Contains([]engineName{docker, podman, nerdctl}, e.name) {
+	if !slices.Contains(engines, e.name) {
 		return m.without(fmt.Errorf("killport knows no command that stops it")), nil
 	}
 	m.Stop = e.argv("stop", m.ID)
@@ -180,8 +192,12 @@ func (e engine) manager(c inspection) *Manager {
 		Project: c.Config.Labels["com.docker.compose.project"],
 		folder:  c.Config.Labels["com.docker.compose.project.working_dir"],
 		Restart: c.HostConfig.RestartPolicy.Name,
+		Listens: c.listens(),
 		Stop:    e.argv("stop", name),
 		lever:   containerLever{e, c.ID},
+	}
+	if !isName(name) { // it is the engine of a user, who may call it anything
+		m.Stop = e.argv("stop", c.ID)
 	}
 	if service := c.Config.Labels["com.docker.swarm.service.name"]; service != "" {
 		m.Stop = nil
@@ -189,6 +205,10 @@ func (e engine) manager(c inspection) *Manager {
 			m.Stop = e.argv("service", "scale", service+"=0")
 		}
 		return m.never(fmt.Errorf("its swarm would start another one for the service %s", service))
+	}
+	if weAreIn(c.ID) {
+		m.Stop = nil // nor is it for anybody to paste
+		return m.never(errors.New("killport does not stop it: it is in there itself"))
 	}
 	return &m
 }
@@ -203,11 +223,16 @@ func (c inspection) replica(service string) bool {
 	return err == nil
 }
 
-// machine is a container with a system of its own in it.
+// machine is a container with a system of its own in it. Only root makes cgroups
+// at the top: one further down may have been given the name of another's.
 func machine(c container) *Manager {
-	m := Manager{Kind: Container, Name: c.name, Engine: c.engine, Stop: []string{"machinectl", "poweroff", c.name}}
-	if c.engine == lxc {
+	m := Manager{Kind: Container, Name: c.name, Engine: c.engine}
+	switch {
+	case c.nested:
+	case c.engine == lxc:
 		m.Stop = []string{"lxc-stop", "-n", c.name}
+	default:
+		m.Stop = []string{"machinectl", "poweroff", c.name}
 	}
 	return m.never(fmt.Errorf("killport does not stop containers of %s", c.engine))
 }
@@ -228,10 +253,13 @@ func publicationBy(info process.Info, l listeners.Listener) publication {
 // errElsewhere says that an engine's container has no process here.
 var errElsewhere = errors.New("its engine says that it is elsewhere: is it that of another machine?")
 
+// unknown is the name of what must be there, and has none.
+const unknown = "unknown"
+
 // published finds the container that publishes a port. Addresses and ports are
 // the same on every machine, so it must also be seen to run on this one.
 func published(ctx context.Context, e engine, p publication) *Manager {
-	nameless := Manager{Kind: Container, Name: "unknown", Engine: string(e.name)}
+	nameless := Manager{Kind: Container, Name: unknown, Engine: string(e.name)}
 	ids, err := e.running(ctx, p.listener)
 	var all []inspection
 	if err == nil && len(ids) > 0 {
@@ -245,7 +273,7 @@ func published(ctx context.Context, e engine, p publication) *Manager {
 	case 0:
 		return nameless.without(fmt.Errorf("%s knows no container that publishes port %d", e.name, p.listener.LocalPort))
 	case 1:
-		if !p.inVM && !runsHere(all[0]) {
+		if !p.inVM && !runsHere(all[0], e.uid) {
 			return nameless.without(errElsewhere)
 		}
 		return e.manager(all[0])
@@ -283,16 +311,49 @@ func (c inspection) has(addr netip.Addr) bool {
 	})
 }
 
+// isAt reports whether who listens at l may do it for that: an engine in a
+// virtual machine has an address of its own choice where none was asked for, but
+// not one of IPv6 for all of IPv4. What cannot be read is nowhere.
 func (b binding) isAt(l listeners.Listener) bool {
-	if b.HostPort != strconv.Itoa(int(l.LocalPort)) {
+	want, ok := b.addr()
+	at, err := netip.ParseAddr(strings.Trim(l.LocalAddr, "[]"))
+	if !ok || err != nil || want.Port() != l.LocalPort {
 		return false
 	}
-	want, err := netip.ParseAddr(b.HostIP)
-	at, aerr := netip.ParseAddr(strings.Trim(l.LocalAddr, "[]"))
-	if err != nil || aerr != nil || want.IsUnspecified() || at.IsUnspecified() {
-		return true
+	everywhere := b.HostIP == "" || want.Addr().IsUnspecified() && want.Addr().Is4() == at.Unmap().Is4()
+	return everywhere || at.IsUnspecified() || want.Addr().Unmap() == at.Unmap()
+}
+
+// addr is where it is.
+func (b binding) addr() (netip.AddrPort, bool) {
+	port, err := strconv.ParseUint(b.HostPort, 10, 16)
+	ip, ierr := netip.ParseAddr(cmp.Or(b.HostIP, "0.0.0.0"))
+	return netip.AddrPortFrom(ip, uint16(port)), err == nil && ierr == nil && port > 0
+}
+
+// maxListens bounds what a record says of a container that publishes thousands
+// of ports.
+const maxListens = 64
+
+// listens are all addresses of the host that c publishes: "TCP 0.0.0.0:8001".
+func (c inspection) listens() (all []string) {
+	for inside, bindings := range c.NetworkSettings.Ports {
+		_, of, _ := strings.Cut(inside, "/")
+		proto := listeners.Proto(strings.ToUpper(of))
+		for _, b := range bindings {
+			if at, ok := b.addr(); ok && (proto == listeners.TCP || proto == listeners.UDP) {
+				all = append(all, fmt.Sprintf("%s %s", proto, at))
+			}
+		}
 	}
-	return want.Unmap() == at.Unmap()
+	return bounded(all)
+}
+
+// bounded are those, each once and in order, and no more than a record can take.
+func bounded(listens []string) []string {
+	slices.Sort(listens)
+	listens = slices.Compact(listens)
+	return listens[:min(len(listens), maxListens)]
 }
 
 // parseProxy reads the arguments of a docker-proxy:

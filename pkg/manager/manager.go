@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/killport/killport/internal/command"
@@ -89,15 +90,28 @@ func Publisher(ctx context.Context, l listeners.Listener) *Manager {
 	return m
 }
 
-// isOfRoot reports whether l is there, and root has made it.
+// Publishes reports whether docker may have published some of the ports from low
+// to high: it is here, and says so.
+func Publishes(ctx context.Context, proto listeners.Proto, low, high uint16) bool {
+	ids, err := engine{name: docker}.publishing(ctx, fmt.Sprintf("%d-%d", low, high), proto)
+	return err == nil && len(ids) > 0
+}
+
+// isOfRoot reports whether l is there, and root has made it, in the network of PID 1:
+// in another one there may be anything at the same address.
 func isOfRoot(ctx context.Context, l listeners.Listener) bool {
 	now, err := listeners.Sockets(ctx, l.Query())
-	return err == nil && slices.ContainsFunc(now, func(s listeners.Socket) bool { return s.UID == 0 && s.ID.Same(l.Socket) })
+	return err == nil && slices.ContainsFunc(now, func(s listeners.Socket) bool {
+		return s.UID == 0 && s.ID.Same(l.Socket) && inFirstNetwork(s)
+	})
 }
 
 // SocketUnitOf finds the unit by which the system's systemd listens at l, which
-// it tells everybody.
+// it tells everybody. Its sockets are root's.
 func SocketUnitOf(ctx context.Context, l listeners.Listener) *Manager {
+	if l.Owner == listeners.OwnerHidden && !isOfRoot(ctx, l) {
+		return nil
+	}
 	m := socketUnitOf(ctx, l)
 	if m == nil || m.lever == nil {
 		return nil
@@ -125,13 +139,12 @@ const (
 	Nameless    Control = "nameless"     // a container for which the holder listens, and which nobody can name
 )
 
-// Control is that of m, which may be nil. A process in a container has its ID,
-// or a name by which it is stopped: so who has neither is a front.
+// Control is that of m, which may be nil.
 func (m *Manager) Control() Control {
 	switch {
 	case m == nil || !m.Indirect():
 		return Unmanaged
-	case m.Kind == Container && m.ID == "" && len(m.Stop) == 0:
+	case m.isNameless():
 		return Nameless
 	case !m.Halts():
 		return Unstoppable
@@ -143,13 +156,24 @@ func (m *Manager) Control() Control {
 	return Stoppable
 }
 
+// isNameless reports whether nobody can say which container it is: a process in
+// one has its ID, or is in that of a whole system, which has a name. So its
+// holder is a front.
+func (m *Manager) isNameless() bool {
+	return m.Kind == Container && m.ID == "" && slices.Contains(engines, engineName(m.Engine))
+}
+
 // ForGood is the command that stops it, and before it what would start it again:
 // systemctl asks for one after the other.
 func (m *Manager) ForGood() []string {
 	if len(m.Stop) == 0 {
 		return nil
 	}
-	return slices.Insert(slices.Clone(m.Stop), len(m.Stop)-1, m.StartedBy...)
+	at := slices.Index(m.Stop, m.Name)
+	if at < 0 {
+		return m.Stop
+	}
+	return slices.Insert(slices.Clone(m.Stop), at, m.StartedBy...)
 }
 
 // Spared reports whether it is not Halt's to stop, whoever runs it: root would
@@ -203,6 +227,14 @@ func (m *Manager) String() string {
 		words += " (" + m.Engine + ")"
 	}
 	return words
+}
+
+// All says it with what is stopped along with it: "unit db.service with app.service".
+func (m *Manager) All() string {
+	if len(m.AlsoStops) == 0 {
+		return m.String()
+	}
+	return m.String() + " with " + strings.Join(m.AlsoStops, ", ")
 }
 
 // lever stops what it is the lever of.

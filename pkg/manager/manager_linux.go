@@ -3,6 +3,7 @@ package manager
 import (
 	"bytes"
 	"context"
+	"io"
 	"os"
 	"os/user"
 	"slices"
@@ -25,7 +26,7 @@ func of(ctx context.Context, p *process.Pin, info process.Info, l listeners.List
 		return m
 	}
 	u, inUnit := groups.unit()
-	if inUnit && u.name == "init.scope" || p.PID() == 1 && info.Name == "systemd" {
+	if p.PID() == 1 && info.Name == "systemd" || inUnit && u.name == "init.scope" && u.user {
 		if b, err := busOf(u); err == nil {
 			return b.socketUnit(ctx, l)
 		}
@@ -38,7 +39,10 @@ func of(ctx context.Context, p *process.Pin, info process.Info, l listeners.List
 	if near != nil && near.keepsMany() {
 		return near
 	}
-	if m := serviceOf(ctx, groups, line); m != nil {
+	belongs := func(line []ancestor, mainPID, controlPID int) standing {
+		return stands(line, mainPID, controlPID, descendants)
+	}
+	if m := serviceOf(ctx, groups, line, belongs); m != nil {
 		return m
 	}
 	return near
@@ -67,7 +71,11 @@ func containerOf(ctx context.Context, groups cgroups, line []ancestor, info proc
 		return orItsService(ctx, contained(ctx, c, groups), l), true
 	}
 	if name := front(info); name != "" {
-		m := published(ctx, engineOf(name, owner(info.PID)), publicationBy(info, l))
+		e, err := engineOf(name, info.PID)
+		if err != nil {
+			return Manager{Kind: Container, Name: unknown, Engine: string(name)}.without(err), true
+		}
+		m := published(ctx, e, publicationBy(info, l))
 		return orItsService(ctx, m, l).onBehalf(), true
 	}
 	return nil, false
@@ -83,42 +91,53 @@ func contained(ctx context.Context, c container, groups cgroups) *Manager {
 	byID := anyByID
 	if c.engine != "" {
 		u, _ := groups.unit()
-		byID = engineOf(engineName(c.engine), u.uid).byID
+		byID = engineOfUser(engineName(c.engine), u.uid).byID
 	}
 	m, inspected := byID(ctx, c.id)
 	if inspected == nil {
 		return m
 	}
-	if !inGroup(inspected.State.PID, c.id) {
+	if !isIn(inspected.State.PID, c.group) {
 		return m.without(errElsewhere)
 	}
 	return m
 }
 
-// inGroup reports whether a process is in a cgroup of the container.
-func inGroup(pid int, id string) bool {
+// isIn reports whether a process is in that very cgroup, or below it.
+func isIn(pid int, group place) bool {
 	groups, err := readCgroups(strconv.Itoa(pid))
-	return err == nil && pid > 1 && groups.name(id)
+	return err == nil && pid > 1 && slices.ContainsFunc(groups.all, func(at place) bool { return at.within(group) })
 }
 
-// runsHere reports whether what the engine says to be the process of a
-// container is that, here: the kernel says so of its cgroup, or, of the
+// runsHere reports whether what the engine of a user says to be the process of
+// a container is that, here: the kernel says so of its cgroup, or, of the
 // containers of an ordinary user, who may have no cgroups to give away, the
 // process that runs it does, its parent as a rule.
-func runsHere(c inspection) bool {
-	if inGroup(c.State.PID, c.ID) {
+func runsHere(c inspection, uid uint32) bool {
+	groups, err := readCgroups(strconv.Itoa(c.State.PID))
+	if err != nil || c.State.PID <= 1 {
+		return false
+	}
+	if groups.name(c.ID) {
 		return true
 	}
 	first, err := process.Look(c.State.PID)
-	if err != nil || c.State.PID <= 1 {
+	if err != nil {
 		return false
 	}
 	parent, _ := process.Look(first.PPID) // the zero Info runs nothing
 	return slices.ContainsFunc([]process.Info{first, parent}, func(info process.Info) bool {
 		conmons, _ := parseConmon(info)
 		shims, _ := parseShim(info)
-		return conmons == c.ID || shims == c.ID
+		return (conmons == c.ID || shims == c.ID) && isOneOf(info.PID, 0, uid, uint32(os.Geteuid()))
 	})
+}
+
+// isOneOf reports whether a process is that of one of those users: anybody can
+// give one any name.
+func isOneOf(pid int, uids ...uint32) bool {
+	uid, err := owner(pid)
+	return err == nil && slices.Contains(uids, uid)
 }
 
 // monitored is what runs the container of podman whose conmon is the holder,
@@ -130,14 +149,22 @@ func monitored(ctx context.Context, line []ancestor) *Manager {
 		if !ok {
 			continue
 		}
-		if slices.Contains(ourContainers(), id) {
+		e, err := engineOf(podman, a.PID)
+		if err != nil || weAreIn(id) {
 			return nil
 		}
 		groups, _ := readCgroups(strconv.Itoa(a.PID))
-		if m := serviceOf(ctx, groups, line[i:]); m != nil {
+		belongs := func(line []ancestor, mainPID, controlPID int) standing {
+			as := stands(line, mainPID, controlPID, descendants)
+			if as == stray && e.attached(ctx, id, a.PID, mainPID) {
+				return leader
+			}
+			return as
+		}
+		if m := serviceOf(ctx, groups, line[i:], belongs); m != nil {
 			return m // which would start the container again: "podman generate systemd", quadlets
 		}
-		m, inspected := engineOf(podman, owner(a.PID)).byID(ctx, id)
+		m, inspected := e.byID(ctx, id)
 		if inspected != nil && inspected.State.ConmonPID != a.PID {
 			return nil // it serves a "podman exec", or has only taken the name
 		}
@@ -146,43 +173,50 @@ func monitored(ctx context.Context, line []ancestor) *Manager {
 	return nil
 }
 
-// ourContainers are the containers of podman that we are in.
-func ourContainers() (ids []string) {
+// weAreIn reports whether we, or one of our ancestors, are in the container with
+// that ID: its cgroup says so, or who runs it is above us. One of ours may have left
+// the cgroup, or sees none of its name (cgroup_namespaces(7)).
+func weAreIn(id string) bool {
 	self, err := process.Look(os.Getpid())
-	if err != nil {
-		return nil
-	}
-	for _, a := range lineage(self) {
-		if id, ok := parseConmon(a.Info); ok {
-			ids = append(ids, id)
-		}
-	}
-	return ids
+	return err != nil || slices.ContainsFunc(lineage(self), func(a ancestor) bool {
+		groups, _ := readCgroups(strconv.Itoa(a.PID))
+		conmons, _ := parseConmon(a.Info)
+		shims, _ := parseShim(a.Info)
+		return groups.name(id) || conmons == id || shims == id
+	})
 }
 
-// engineOf is the engine of that name that a user has: rootless ones are each
-// user's own. Root asks as that user, from a folder that the user may enter:
+// engineOf is the engine of that name of the user whose process it is.
+func engineOf(name engineName, pid int) (engine, error) {
+	uid, err := owner(pid)
+	return engineOfUser(name, uid), err
+}
+
+// engineOfUser is the engine of that name that a user has: rootless ones are
+// each user's own. Root asks as that user, from a folder that the user may enter:
 // what the user's configuration makes of the command is the user's doing.
-func engineOf(name engineName, uid uint32) engine {
-	known, err := user.LookupId(strconv.FormatUint(uint64(uid), 10))
-	if uid == 0 || os.Geteuid() != 0 || err != nil {
-		return engine{name: name}
+func engineOfUser(name engineName, uid uint32) engine {
+	e := engine{name: name, uid: uid}
+	if uid == 0 || os.Geteuid() != 0 {
+		return e
 	}
-	as := append(setUser(known.Uid, known.Gid), "env", "--chdir=/", "XDG_RUNTIME_DIR=/run/user/"+known.Uid)
-	return engine{name: name, as: as}
+	gid := strconv.FormatUint(uint64(uid), 10)
+	if known, err := user.LookupId(gid); err == nil {
+		gid = known.Gid
+	}
+	me := strconv.FormatUint(uint64(uid), 10)
+	e.as = append(setUser(me, gid), "env", "--chdir=/", "XDG_RUNTIME_DIR=/run/user/"+me)
+	return e
 }
 
-// owner is the user whose process it is; root if that cannot be seen.
-func owner(pid int) uint32 {
+// owner is the user whose process it is.
+func owner(pid int) (uint32, error) {
 	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/status")
 	if err != nil {
-		return 0
+		return 0, err
 	}
 	status, err := procfs.ParseStatus(b)
-	if err != nil {
-		return 0
-	}
-	return status.UID
+	return status.UID, err
 }
 
 // busOf is the systemd of a unit.
@@ -267,11 +301,7 @@ func (m *Manager) ties() int {
 // environ looks up the variables that a process was started with.
 func environ(pid int) func(string) string {
 	return func(key string) string {
-		b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/environ")
-		if err != nil {
-			return ""
-		}
-		for variable := range bytes.SplitSeq(b, []byte{0}) {
+		for variable := range bytes.SplitSeq(readBriefly("/proc/"+strconv.Itoa(pid)+"/environ"), []byte{0}) {
 			if value, ok := bytes.CutPrefix(variable, []byte(key+"=")); ok {
 				return string(value)
 			}
@@ -280,41 +310,88 @@ func environ(pid int) func(string) string {
 	}
 }
 
-// ourUnit reports whether we, or one of our ancestors, are in the unit: it is
-// not stopped under our feet.
-func ourUnit(u unit) bool {
+// readBriefly reads what is in the memory of a process, and so may keep the
+// reader waiting: a megabyte at most, within a moment.
+func readBriefly(path string) []byte {
+	const limit, patience = 1 << 20, 200 * time.Millisecond
+	got := make(chan []byte, 1)
+	go func() {
+		f, err := os.Open(path)
+		if err != nil {
+			got <- nil
+			return
+		}
+		defer f.Close()
+		b, _ := io.ReadAll(io.LimitReader(f, limit))
+		got <- b
+	}()
+	select {
+	case b := <-got:
+		return b
+	case <-time.After(patience):
+		return nil
+	}
+}
+
+// ours are the cgroups, in systemd's hierarchy, of us and our ancestors, and
+// whether these are all: a parent that is hidden from us (hidepid, proc(5)) does
+// not tell its own.
+func ours() (paths []string, whole bool) {
 	for at := os.Getpid(); at > 1; {
 		pid := strconv.Itoa(at)
-		if groups, err := readCgroups(pid); err == nil {
-			if own, ok := groups.unit(); ok && own.name == u.name && own.user == u.user && own.uid == u.uid {
-				return true
-			}
+		groups, err := readCgroups(pid)
+		b, serr := os.ReadFile("/proc/" + pid + "/stat")
+		if err != nil || serr != nil {
+			return paths, false
 		}
-		b, err := os.ReadFile("/proc/" + pid + "/stat")
-		if err != nil {
-			return false
-		}
+		paths = append(paths, groups.systemd)
 		stat, err := procfs.ParseStat(b)
 		if err != nil {
-			return false
+			return paths, false
 		}
 		at = stat.PPID
 	}
-	return false
+	return paths, true
+}
+
+// isOurs reports whether we, or one of our ancestors, are in that cgroup of
+// systemd's hierarchy, or below it: it is not stopped under our feet. Where the
+// line of ancestors is cut, those in there are asked after, and who may be one is.
+func isOurs(group string) bool {
+	if group == "" {
+		return false
+	}
+	paths, whole := ours()
+	if slices.ContainsFunc(paths, func(path string) bool { return isWithin(path, group) }) {
+		return true
+	}
+	if whole {
+		return false
+	}
+	pids, err := process.All()
+	return err != nil || slices.ContainsFunc(pids, func(pid int) bool {
+		groups, err := readCgroups(strconv.Itoa(pid))
+		if err != nil || !isWithin(groups.systemd, group) {
+			return false
+		}
+		ancestor, err := process.IsAncestor(pid)
+		return ancestor || err != nil
+	})
 }
 
 // serviceOf is the service that a process with those cgroups belongs to, or
-// nil if it is in there by accident.
-func serviceOf(ctx context.Context, groups cgroups, line []ancestor) *Manager {
+// nil if it is in there by accident: what belongs says, who is told the line of
+// the process, and the PIDs of the service.
+func serviceOf(ctx context.Context, groups cgroups, line []ancestor, belongs func(line []ancestor, mainPID, controlPID int) standing) *Manager {
 	u, inUnit := groups.unit()
-	if !inUnit || !strings.HasSuffix(u.name, ".service") || ourUnit(u) || len(line) == 0 {
+	if !inUnit || !strings.HasSuffix(u.name, ".service") || !isUnitName(u.name) || isOurs(u.group) || len(line) == 0 {
 		return nil
 	}
 	b, err := busOf(u)
 	if err != nil {
 		return nil
 	}
-	all, err := b.show(ctx, "Id,MainPID,ControlPID,Restart,ControlGroup,LoadState,TriggeredBy,UpheldBy", u.name)
+	all, err := b.show(ctx, unitKeys, u.name)
 	switch {
 	case err != nil:
 		if !startedBySystemd(line) || matches(neverStop, u.name) || matches(hosts, u.name) {
@@ -324,33 +401,28 @@ func serviceOf(ctx context.Context, groups cgroups, line []ancestor) *Manager {
 		return m.without(err)
 	case len(all) != 1 || all[0].text("LoadState") == "not-found":
 		return nil
-	}
-	group := all[0].text("ControlGroup")
-	if group == "" || groups.systemd != group && !strings.HasPrefix(groups.systemd, group+"/") {
+	case all[0].text("ControlGroup") != u.group:
 		return nil // the unit of another systemd than ours
 	}
-	mainPID := all[0].number("MainPID")
-	as := stands(line, mainPID, all[0].number("ControlPID"), descendants)
-	if as == stray && attached(line[0].Info, mainPID) {
-		as = leader
-	}
-	m := b.service(all[0], as)
-	if m != nil {
-		m.StartedBy = b.startedBy(ctx, all[0])
-	}
-	return m
+	return b.service(ctx, all[0], belongs(line, all[0].number("MainPID"), all[0].number("ControlPID")))
 }
 
-// attached reports whether a conmon is there for the main process of its
-// service, a "podman run" that ends with the container: systemd would start
-// both again. podman leaves conmon in the cgroup of a service.
-func attached(holder process.Info, mainPID int) bool {
-	if _, ok := parseConmon(holder); !ok {
+// attached reports whether a conmon is that of the container that the main
+// process of its service runs, a "podman run" that ends with the container:
+// systemd would start both again. podman leaves conmon in the cgroup of a service.
+func (e engine) attached(ctx context.Context, id string, conmon, mainPID int) bool {
+	client, err := process.Look(mainPID)
+	if err != nil || client.Program() != string(podman) {
 		return false
 	}
-	client, err := process.Look(mainPID)
-	return err == nil && client.Program() == string(podman) &&
-		slices.ContainsFunc(client.Argv, func(arg string) bool { return arg == "run" || arg == "start" })
+	m, c := e.byID(ctx, id)
+	return c != nil && c.State.ConmonPID == conmon && (m.isRunBy(client, 0) || c.isMadeBy(client))
+}
+
+// isMadeBy reports whether a process has made the container, by its own word.
+func (c inspection) isMadeBy(client process.Info) bool {
+	made := c.Config.CreateCommand
+	return len(made) > 1 && !client.Truncated && len(client.Argv) == len(made) && slices.Equal(client.Argv[1:], made[1:])
 }
 
 // stands finds the main process in a line. A worker has no terminal, and is in

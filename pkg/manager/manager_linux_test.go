@@ -2,8 +2,11 @@ package manager
 
 import (
 	"os"
+	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/killport/killport/internal/procfs"
 	"github.com/killport/killport/pkg/process"
@@ -107,8 +110,8 @@ func TestPlain(t *testing.T) {
 	if c, ok := groups.container(groups); ok {
 		t.Errorf("we are in a container that is not ours: %+v", c)
 	}
-	if u, ok := groups.unit(); ok && !ourUnit(u) {
-		t.Errorf("%+v is not our unit", u)
+	if !isOurs(groups.systemd) || isOurs(groups.systemd+"/below") || isOurs("") {
+		t.Errorf("%s is not our cgroup, or another one is", groups.systemd)
 	}
 }
 
@@ -121,5 +124,111 @@ func TestForgedManagerHasNoLever(t *testing.T) {
 	}
 	if _, err := os.Stat(path); err == nil {
 		t.Error("the command of a record was run")
+	}
+}
+
+// A cgroup can be given any name by whom a tree of them was given to.
+func TestIsIn(t *testing.T) {
+	groups, err := readCgroups("self")
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := groups.all[0]
+	for _, test := range []struct {
+		group place
+		want  bool
+	}{
+		{at, true},
+		{place{at.hierarchy, strings.TrimSuffix(at.path, "/") + "/docker-" + id + ".scope"}, false},
+		{place{"77:" + at.hierarchy, at.path}, false},
+		{place{at.hierarchy, at.path + "x"}, false},
+	} {
+		if got := isIn(os.Getpid(), test.group); got != test.want {
+			t.Errorf("isIn(self, %v) = %v; want %v", test.group, got, test.want)
+		}
+	}
+	if isIn(0, at) || isIn(1<<22+1, at) {
+		t.Error("nobody is in our cgroup")
+	}
+}
+
+// The engine of a user is asked as that user, also of one who is in no list: root's
+// own has the containers of others.
+func TestEngineOfUser(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("takes root")
+	}
+	for uid, want := range map[uint32]string{
+		0:         "docker",
+		65534:     "setpriv --reuid=65534 --regid=65534 --clear-groups --reset-env env --chdir=/ XDG_RUNTIME_DIR=/run/user/65534 docker",
+		987654321: "setpriv --reuid=987654321 --regid=987654321 --clear-groups --reset-env env --chdir=/ XDG_RUNTIME_DIR=/run/user/987654321 docker",
+	} {
+		if got := strings.Join(engineOfUser(docker, uid).argv(), " "); got != want {
+			t.Errorf("engineOfUser(%d) is asked by %q; want %q", uid, got, want)
+		}
+	}
+	if _, err := engineOf(docker, 1<<22+1); err == nil {
+		t.Error("nobody's engine is asked, of a process that nobody has")
+	}
+}
+
+// Who calls itself a shim need not be one.
+func TestRunsHere(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("takes root")
+	}
+	c := inspection{ID: id}
+	c.State.PID = shimmed(t, id)
+	if !runsHere(c, 0) {
+		t.Error("root's shim is none")
+	}
+	c.State.PID = shimmedBy(t, id, 65534)
+	if runsHere(c, 0) {
+		t.Error("nobody has a shim of root's engine")
+	}
+	if !runsHere(c, 65534) {
+		t.Error("nobody's own shim is none")
+	}
+}
+
+// conmon is that of the main process if podman says that it runs the container,
+// and that this was made so.
+func TestIsMadeBy(t *testing.T) {
+	var c inspection
+	c.Config.CreateCommand = strings.Fields("/usr/bin/podman run --rm -p 8000:80 shop")
+	for args, want := range map[string]bool{
+		"podman run --rm -p 8000:80 shop":       true,
+		"podman run --rm -p 8000:80 blog":       false,
+		"podman run --rm -p 8000:80 shop serve": false,
+		"podman run":                            false,
+		"":                                      false,
+	} {
+		if got := c.isMadeBy(process.Info{Argv: strings.Fields(args)}); got != want {
+			t.Errorf("isMadeBy(%q) = %v; want %v", args, got, want)
+		}
+	}
+	if (inspection{}).isMadeBy(process.Info{}) {
+		t.Error("one that podman has not made was made by nobody")
+	}
+}
+
+// Memory that does not come is not waited for.
+func TestReadBriefly(t *testing.T) {
+	pipe := filepath.Join(t.TempDir(), "pipe")
+	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	start := time.Now()
+	if got := readBriefly(pipe); got != nil || time.Since(start) > 5*time.Second {
+		t.Errorf("readBriefly() = %q after %v", got, time.Since(start))
+	}
+	if end, err := os.OpenFile(pipe, os.O_WRONLY, 0); err == nil { // so that its reader ends
+		end.Close()
+	}
+	if got := readBriefly("/dev/zero"); len(got) != 1<<20 {
+		t.Errorf("%d bytes are read; want a megabyte", len(got))
+	}
+	if got := environ(os.Getpid())("PATH"); got != os.Getenv("PATH") || got == "" {
+		t.Errorf("environ(PATH) = %q; want %q", got, os.Getenv("PATH"))
 	}
 }

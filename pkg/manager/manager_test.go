@@ -3,6 +3,7 @@ package manager
 import (
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -114,16 +115,16 @@ func TestUnitOfCgroup(t *testing.T) {
 		want   unit
 		ok     bool
 	}{
-		{"0::/system.slice/web.service\n", unit{name: "web.service"}, true},
-		{"0::/system.slice/system-web.slice/web@1.service/below/it\n", unit{name: "web@1.service", rest: "below/it"}, true},
-		{"1:name=systemd:/system.slice/web.service\n0::/\n", unit{name: "web.service"}, true},
-		{"0::/system.slice/v2.service\n1:name=systemd:/system.slice/v1.service\n", unit{name: "v1.service"}, true},
-		{"0::/user.slice/user-1000.slice/session-2.scope\n", unit{name: "session-2.scope"}, true},
-		{"0::/user.slice/user-1000.slice/user@1000.service/app.slice/dev.service\n", unit{name: "dev.service", user: true, uid: 1000}, true},
-		{"0::/user.slice/user-1000.slice/user@1000.service/init.scope\n", unit{name: "init.scope", user: true, uid: 1000}, true},
-		{"0::/user.slice/user-1000.slice/user@1000.service\n", unit{name: "user@1000.service"}, true},
-		{"0::/init.scope\n", unit{name: "init.scope"}, true},
-		{"0::/system.slice/_tasks.service\n", unit{name: "tasks.service"}, true},
+		{"0::/system.slice/web.service\n", unit{name: "web.service", group: "/system.slice/web.service"}, true},
+		{"0::/system.slice/system-web.slice/web@1.service/below/it\n", unit{name: "web@1.service", group: "/system.slice/system-web.slice/web@1.service"}, true},
+		{"1:name=systemd:/system.slice/web.service\n0::/\n", unit{name: "web.service", group: "/system.slice/web.service"}, true},
+		{"0::/system.slice/v2.service\n1:name=systemd:/system.slice/v1.service\n", unit{name: "v1.service", group: "/system.slice/v1.service"}, true},
+		{"0::/user.slice/user-1000.slice/session-2.scope\n", unit{name: "session-2.scope", group: "/user.slice/user-1000.slice/session-2.scope"}, true},
+		{"0::/user.slice/user-1000.slice/user@1000.service/app.slice/dev.service\n", unit{name: "dev.service", user: true, uid: 1000, group: "/user.slice/user-1000.slice/user@1000.service/app.slice/dev.service"}, true},
+		{"0::/user.slice/user-1000.slice/user@1000.service/init.scope\n", unit{name: "init.scope", user: true, uid: 1000, group: "/user.slice/user-1000.slice/user@1000.service/init.scope"}, true},
+		{"0::/user.slice/user-1000.slice/user@1000.service\n", unit{name: "user@1000.service", group: "/user.slice/user-1000.slice/user@1000.service"}, true},
+		{"0::/init.scope\n", unit{name: "init.scope", group: "/init.scope"}, true},
+		{"0::/system.slice/_tasks.service\n", unit{name: "tasks.service", group: "/system.slice/_tasks.service"}, true},
 		{"0::/\n", unit{}, false},
 		{"0::/system.slice\n", unit{}, false},
 		{"0::/mine/web.service\n", unit{}, false},
@@ -159,7 +160,7 @@ func FuzzCgroups(f *testing.F) {
 	f.Add([]byte("0::/" + id + "//\n:::\n"))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		c := parseCgroups(b)
-		if found, ok := c.container(cgroups{}); ok && (len(found.id) != 64 && (found.id != "" || found.name == "") || !strings.HasPrefix(found.group, "/")) {
+		if found, ok := c.container(cgroups{}); ok && (len(found.id) != 64 && (found.id != "" || found.name == "") || !strings.HasPrefix(found.group.path, "/")) {
 			t.Errorf("container(%q) = %+v", b, found)
 		}
 		if u, ok := c.unit(); ok && u.name == "" {
@@ -203,6 +204,7 @@ func TestPublication(t *testing.T) {
 	c.NetworkSettings.Ports = map[string][]binding{
 		"80/tcp": {{HostIP: "127.0.0.1", HostPort: "8080"}, {HostIP: "::", HostPort: "8081"}},
 		"80/udp": {{HostIP: "", HostPort: "8082"}},
+		"82/tcp": {{HostIP: "0.0.0.0", HostPort: "8083"}, {HostIP: "everywhere", HostPort: "8084"}, {HostIP: "0.0.0.0", HostPort: "08085x"}},
 		"81/tcp": nil,
 	}
 	c.NetworkSettings.IPAddress = "172.17.0.2"
@@ -223,6 +225,15 @@ func TestPublication(t *testing.T) {
 		{listeners.TCP, "127.0.0.1", 8082, "", false},
 		{listeners.UDP, "127.0.0.1", 8082, "", true},
 		{listeners.TCP, "127.0.0.1", 80, "", false},
+		{listeners.TCP, "127.0.0.3", 8083, "", true},
+		{listeners.TCP, "[::]", 8083, "", true},
+		{listeners.TCP, "[::1]", 8083, "", false}, // another may have it
+		{listeners.TCP, "127.0.0.1", 8081, "", false},
+		{listeners.UDP, "[::1]", 8082, "", true},
+		{listeners.TCP, "localhost", 8083, "", false}, // what cannot be read is nowhere
+		{listeners.TCP, "", 8083, "", false},
+		{listeners.TCP, "127.0.0.1", 8084, "", false},
+		{listeners.TCP, "127.0.0.1", 8085, "", false},
 	} {
 		p := publication{listener: listeners.Listener{Proto: test.proto, LocalAddr: test.addr, LocalPort: test.port}}
 		if test.container != "" {
@@ -254,8 +265,51 @@ func TestManagerOfSwarm(t *testing.T) {
 	}
 }
 
+// A cgroup that is not at the top may have been given any name: of what bears it
+// nothing is said to be stopped.
+func TestNestedMachine(t *testing.T) {
+	for _, cgroup := range []string{
+		"0::/system.slice/bob.service/machine.slice/machine-web.scope", "0::/system.slice/bob.service/lxc.payload.web",
+		"0::/user.slice/machine.slice/systemd-nspawn@web.service", "0::/user.slice/user-1000.slice/session-2.scope/lxc.payload.web/init.scope",
+	} {
+		c, ok := parseCgroups([]byte(cgroup)).container(cgroups{})
+		if m := machine(c); !ok || m.Stop != nil || m.Halts() || !m.Spared() || m.Control() != Unstoppable {
+			t.Errorf("machine(%+v) = %+v, of %s", c, m, cgroup)
+		}
+	}
+	below := parseCgroups([]byte("0::/lxc/a/machine.slice/machine-web.scope")).below(parseCgroups([]byte("0::/lxc/a/init.scope")))
+	if c, ok := below.container(cgroups{}); !ok || c.nested {
+		t.Errorf("container() = %+v, %v, in the machine.slice of PID 1", c, ok)
+	}
+}
+
+func TestListens(t *testing.T) {
+	var c inspection
+	c.NetworkSettings.Ports = map[string][]binding{
+		"80/tcp":  {{HostIP: "0.0.0.0", HostPort: "8001"}, {HostIP: "::", HostPort: "8001"}, {HostIP: "", HostPort: "8001"}},
+		"53/udp":  {{HostIP: "::1", HostPort: "53"}},
+		"54/sctp": {{HostIP: "::1", HostPort: "54"}},
+		"81/tcp":  nil,
+		"82/tcp":  {{HostIP: "everywhere", HostPort: "8002"}, {HostIP: "0.0.0.0", HostPort: "0"}, {HostIP: "0.0.0.0", HostPort: "x\n"}},
+	}
+	want := []string{"TCP 0.0.0.0:8001", "TCP [::]:8001", "UDP [::1]:53"}
+	if got := (engine{name: docker}).manager(c).Listens; !slices.Equal(got, want) {
+		t.Errorf("the container listens at %q; want %q", got, want)
+	}
+	for port := range 1000 {
+		c.NetworkSettings.Ports["80/tcp"] = append(c.NetworkSettings.Ports["80/tcp"], binding{HostPort: strconv.Itoa(port)})
+	}
+	if got := c.listens(); len(got) != maxListens {
+		t.Errorf("%d addresses are said; want %d", len(got), maxListens)
+	}
+	p := properties{"Listen": {"[fe80::1]:8003%d0 (Stream)", "[::]:8002 (Stream)", "127.0.0.1:8000 (Stream)", "127.0.0.1:53 (Datagram)", "/run/a b=c (Stream)", "1 (Netlink)", "1.2.3.4:9 (SequentialPacket)"}}
+	if got, want := p.listens(), []string{"TCP 127.0.0.1:8000", "TCP [::]:8002", "TCP [fe80::1%d0]:8003", "UDP 127.0.0.1:53"}; !slices.Equal(got, want) {
+		t.Errorf("the socket unit listens at %q; want %q", got, want)
+	}
+}
+
 func TestProperties(t *testing.T) {
-	all := parseProperties([]byte("Id=a.socket\nListen=127.0.0.1:8000 (Stream)\nListen=[::]:8001 (Datagram)\nListen=/run/a b=c (Stream)\nTriggers=a.service\n\nId=b.socket\nListen=[::]:8002 (Stream)\nMainPID=12\n"))
+	all := parseProperties([]byte("Id=a.socket\nListen=127.0.0.1:8000 (Stream)\nListen=[::]:8001 (Datagram)\nListen=/run/a b=c (Stream)\nTriggers=a.service\n\nId=b.socket\nListen=[::]:8002 (Stream)\nListen=[fe80::1]:8003%d0 (Stream)\nMainPID=12\n"))
 	if len(all) != 2 || all[0].text("Id") != "a.socket" || all[1].number("MainPID") != 12 || all[1].text("Triggers") != "" {
 		t.Fatalf("parseProperties() = %v", all)
 	}
@@ -271,10 +325,13 @@ func TestProperties(t *testing.T) {
 		{at(listeners.UDP, "127.0.0.1", 8000), []bool{false, false}},
 		{at(listeners.UDP, "[::]", 8001), []bool{true, false}},
 		{at(listeners.TCP, "[::]", 8002), []bool{false, true}},
+		{at(listeners.TCP, "[fe80::1%d0]", 8003), []bool{false, true}},
+		{at(listeners.TCP, "[fe80::1%d1]", 8003), []bool{false, false}},
+		{at(listeners.TCP, "[fe80::1]", 8003), []bool{false, false}},
 	} {
-		got := []bool{all[0].listens(test.l), all[1].listens(test.l)}
+		got := []bool{all[0].listensAt(test.l), all[1].listensAt(test.l)}
 		if !slices.Equal(got, test.want) {
-			t.Errorf("listens(%+v) = %v; want %v", test.l, got, test.want)
+			t.Errorf("listensAt(%+v) = %v; want %v", test.l, got, test.want)
 		}
 	}
 }
@@ -310,7 +367,7 @@ func TestService(t *testing.T) {
 		{"pm2-ann.service", "on-failure", worker, "plain"},
 		{"docker-compose-shop.service", "always", leader, "stop"},
 	} {
-		m := bus{}.service(properties{"Id": {test.unit}, "Restart": {test.restart}}, test.stands)
+		m := bus{}.service(t.Context(), properties{"Id": {test.unit}, "Restart": {test.restart}, "KillMode": {"control-group"}}, test.stands)
 		got := "plain"
 		switch {
 		case m != nil && m.Halts():
@@ -324,6 +381,99 @@ func TestService(t *testing.T) {
 	}
 }
 
+// Without these the system, its network or its logins are gone, or more than a port.
+func TestNeverStop(t *testing.T) {
+	for _, unit := range []string{
+		"xrdp.service", "xrdp-sesman.service", "tailscaled.service", "wg-quick@wg0.service", "openvpn.service", "openvpn-server@a.service",
+		"sssd.service", "sssd-nss.service", "nslcd.service", "slapd.service", "krb5-kdc.service", "dnsmasq.service", "dnsmasq@lan.service",
+		"named.service", "unbound.service", "rpcbind.service", "iscsid.service", "multipathd.service", "firewalld.service",
+		"qemu-guest-agent.service", "walinuxagent.service", "google-guest-agent.service", "amazon-ssm-agent.service",
+		"snap.amazon-ssm-agent.amazon-ssm-agent.service", "teleport.service", "lxd.service", "snap.lxd.daemon.service", "incus.service",
+		"nomad.service", "slurmd.service", "slurmctld.service", "rke2-server.service", "snap.microk8s.daemon-kubelite.service",
+		"home.mount", "dev-sda2.swap", "user-1000.slice", "session-3.scope", "systemd-logind.service", "ssh.service", "sshd@1.service",
+		"rpcbind.socket", "docker.socket", "dbus.socket",
+	} {
+		if !(properties{"Id": {unit}}).isNeeded() {
+			t.Errorf("%s can be stopped", unit)
+		}
+	}
+	for _, unit := range []string{
+		"web.service", "nginx.service", "postgresql@15-main.service", "docker-shop.service", "redis.socket", "app.target", "rpc-server.service",
+		"xray.service", "lxcfoo", "slow.service", "openapi.service", "virtual.service",
+	} {
+		if (properties{"Id": {unit}}).isNeeded() != (unit == "lxcfoo") {
+			t.Errorf("%s cannot be stopped, or what it is for", unit)
+		}
+	}
+	if p := (properties{"Id": {"mine.socket"}, "Triggers": {"ssh.service"}}); !p.isNeeded() {
+		t.Error("the socket of a login can be stopped")
+	}
+}
+
+func TestIsUnitName(t *testing.T) {
+	for name, want := range map[string]bool{
+		"web.service": true, `my\x2dapp@8101.service`: true, "a:b_c.socket": true, "-.mount": false, "-Hevil.service": false, "": false, "web": false,
+		"web.service --all": false, "web;reboot.service": false, "web.service\n": false, "\x1b[2J.service": false, "*.service": false, "unknown": false,
+	} {
+		if got := isUnitName(name); got != want {
+			t.Errorf("isUnitName(%q) = %v; want %v", name, got, want)
+		}
+	}
+	if m := (bus{}).service(t.Context(), properties{"Id": {"--help"}, "Restart": {"always"}}, leader); m != nil {
+		t.Errorf("service() = %+v of a flag", m)
+	}
+}
+
+// Whom systemd itself spares when it stops a unit, killport spares too.
+func TestWhom(t *testing.T) {
+	for _, test := range []struct {
+		mode, kill, want string
+		keeps            bool
+	}{
+		{"control-group", "yes", "all", false},
+		{"mixed", "yes", "all", false},
+		{"process", "yes", "main control", true},
+		{"of the future", "yes", "main control", true},
+		{"none", "yes", "", true},
+		{"control-group", "no", "", false},
+		{"mixed", "no", "", true},
+		{"process", "no", "", true},
+		{"", "", "", true},
+	} {
+		p := properties{"Id": {"web.service"}, "Restart": {"always"}, "KillMode": {test.mode}, "SendSIGKILL": {test.kill}}
+		if got := strings.Join(p.whom(), " "); got != test.want {
+			t.Errorf("of KillMode=%s SendSIGKILL=%s %q are killed; want %q", test.mode, test.kill, got, test.want)
+		}
+		// What is kept is not stopped by its service, and is a plain process.
+		if m := (bus{}).service(t.Context(), p, worker); (m == nil) != test.keeps {
+			t.Errorf("service(KillMode=%s SendSIGKILL=%s) = %+v of a worker", test.mode, test.kill, m)
+		}
+	}
+}
+
+// By some settings much more ends with a unit than the unit.
+func TestEnd(t *testing.T) {
+	for _, test := range []struct{ setting, value, want string }{
+		{"SuccessAction", "none", ""},
+		{"SuccessAction", "exit", "SuccessAction=exit"},
+		{"FailureAction", "reboot-force", "FailureAction=reboot-force"},
+		{"OnFailure", "mail@web.service", ""},
+		{"OnFailure", "mail@web.service emergency.target", "OnFailure=emergency.target"},
+		{"OnSuccess", "poweroff.target", "OnSuccess=poweroff.target"},
+		{"OnFailureJobMode", "isolate", ""},
+	} {
+		p := properties{"Id": {"web.service"}, "Restart": {"always"}, test.setting: {test.value}}
+		m := bus{}.service(t.Context(), p, leader)
+		if got := p.end(); got != test.want || m.Halts() != (test.want == "") || m.Spared() != (test.want != "") || (m.Stop == nil) != (test.want != "") {
+			t.Errorf("%s=%s: end() = %q; want %q; service() = %+v", test.setting, test.value, got, test.want, m)
+		}
+	}
+	p := properties{"Id": {"web.service"}, "OnFailure": {"rig.target"}, "OnFailureJobMode": {"isolate"}}
+	if p.end() == "" {
+		t.Error("what isolates stops nothing else")
+	}
+}
+
 func TestForGood(t *testing.T) {
 	stop := []string{"systemctl", "stop", "web.service"}
 	for _, test := range []struct {
@@ -331,7 +481,8 @@ func TestForGood(t *testing.T) {
 		want string
 	}{
 		{Manager{Stop: stop}, "systemctl stop web.service"},
-		{Manager{Stop: stop, StartedBy: []string{"web.timer", "all.target"}}, "systemctl stop web.timer all.target web.service"},
+		{Manager{Name: "web.service", Stop: stop, StartedBy: []string{"web.timer", "all.target"}}, "systemctl stop web.timer all.target web.service"},
+		{Manager{Name: "web.service", Stop: append(stop, "app.service"), StartedBy: []string{"web.timer"}}, "systemctl stop web.timer web.service app.service"},
 		{Manager{StartedBy: []string{"web.timer"}}, ""},
 	} {
 		if got := strings.Join(test.m.ForGood(), " "); got != test.want {
@@ -451,6 +602,7 @@ func TestAsUser(t *testing.T) {
 	}{
 		{1000, 1000, "/run/user/1000", ""},
 		{1000, 1000, "", "env XDG_RUNTIME_DIR=/run/user/1000"},
+		{0, 0, "/run/user/1000", "env XDG_RUNTIME_DIR=/run/user/0"}, // as "su" leaves it
 		{1000, 0, "/run/user/0", "setpriv --reuid=1000 --regid=100 --clear-groups --reset-env env XDG_RUNTIME_DIR=/run/user/1000"},
 		{0, 0, "/run/user/0", ""},
 	} {

@@ -18,7 +18,7 @@ import (
 // of one container are one question. One that hangs is awaited once, whatever
 // it is asked, and by whom.
 func Remember(ctx context.Context) context.Context {
-	return context.WithValue(ctx, memoKey{}, &memo{answers: map[string]answer{}})
+	return context.WithValue(ctx, memoKey{}, &memo{answers: map[string]answer{}, seen: map[string]seen{}})
 }
 
 // moment is how long an answer is true enough to find out what manages a
@@ -30,6 +30,30 @@ type memoKey struct{}
 type memo struct {
 	mu      sync.Mutex
 	answers map[string]answer // by command line
+	seen    map[string]seen
+}
+
+// seen is what somebody has looked at, and not asked for.
+type seen struct {
+	at   time.Time
+	what any
+}
+
+// remembered is what look finds, unless the context remembers what it has found
+// under that name.
+func remembered[T any](ctx context.Context, name string, look func() T) T {
+	m, ok := ctx.Value(memoKey{}).(*memo)
+	if !ok {
+		return look()
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	known, ok := m.seen[name].what.(T)
+	if !ok || time.Since(m.seen[name].at) > moment {
+		known = look()
+		m.seen[name] = seen{time.Now(), known}
+	}
+	return known
 }
 
 type answer struct {

@@ -47,15 +47,29 @@ func publishing(id string, pid int) string {
 // its shim.
 func shimmed(t *testing.T, id string) (pid int) {
 	t.Helper()
+	return shimmedBy(t, id, os.Geteuid())
+}
+
+// shimmedBy is the same of a user.
+func shimmedBy(t *testing.T, id string, uid int) (pid int) {
+	t.Helper()
 	sh, err := os.ReadFile("/bin/sh")
 	if err != nil {
 		t.Fatal(err)
 	}
-	shim := filepath.Join(t.TempDir(), "containerd-shim-runc-v2")
-	if err := os.WriteFile(shim, sh, 0o755); err != nil {
+	dir, err := os.MkdirTemp("", "shim") // which others may enter
+	if err == nil {
+		t.Cleanup(func() { os.RemoveAll(dir) })
+		err = os.Chmod(dir, 0o755)
+	}
+	shim := filepath.Join(dir, "containerd-shim-runc-v2")
+	if err := errors.Join(err, os.WriteFile(shim, sh, 0o755)); err != nil {
 		t.Fatal(err)
 	}
 	cmd := exec.CommandContext(t.Context(), shim, "-c", "sleep 60 & echo $!; read end; kill $!", "shim", "-id", id)
+	if uid != os.Geteuid() {
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(uid), Gid: uint32(uid)}}
+	}
 	leash, err := cmd.StdinPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -88,6 +102,34 @@ func TestPublisher(t *testing.T) {
 	}
 	if got := asked(); len(got) != 2 || got[0] != "ps --quiet --no-trunc --filter publish=8000/tcp" || got[1] != "container inspect "+id {
 		t.Errorf("the engine was asked %q", got)
+	}
+}
+
+// insideVar is set for the test binary that is started as a process of a container.
+const insideVar = "KILLPORT_TEST_OURS"
+
+// The container that we are in is not stopped, whatever it publishes.
+func TestPublisherOfOurs(t *testing.T) {
+	if os.Getenv(insideVar) == "" {
+		shim := filepath.Join(t.TempDir(), "containerd-shim-runc-v2")
+		sh, err := os.ReadFile("/bin/sh")
+		if err := errors.Join(err, os.WriteFile(shim, sh, 0o755)); err != nil {
+			t.Fatal(err)
+		}
+		cmd := exec.CommandContext(t.Context(), shim, "-c", `"$0" -test.run='^TestPublisherOfOurs$'; exit $?`, os.Args[0], "-id", id)
+		cmd.Env = append(os.Environ(), insideVar+"=yes")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Errorf("in a container: %v\n%s", err, out)
+		}
+		return
+	}
+	fakeEngine(t, id, publishing(id, os.Getpid()))
+	if m := Publisher(t.Context(), web); m != nil {
+		t.Errorf("Publisher() = %+v, which would end us", m)
+	}
+	m := published(t.Context(), engine{name: docker}, publication{listener: web})
+	if m.Control() != Unstoppable || len(m.Stop) > 0 || !strings.Contains(m.Reason, "it is in there itself") {
+		t.Errorf("published() = %+v", m)
 	}
 }
 

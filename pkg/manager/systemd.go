@@ -6,7 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"path"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -16,31 +16,6 @@ import (
 	"github.com/killport/killport/pkg/listeners"
 	"github.com/killport/killport/pkg/process"
 )
-
-// neverStop are the units that killport does not stop: without them the system
-// or the user's session is gone, or much more than a port.
-var neverStop = []string{
-	"init.scope", "user@*", "user-runtime-dir@*", "systemd-*", "dbus*", "polkit*", "getty@*", "*-getty@*", "console-getty*",
-	"autovt@*", "ssh.service", "ssh@*", "sshd*", "dropbear*", "docker.service", "containerd.service", "podman.service",
-	"crio.service", "kubelet.service", "k3s*", "snapd*", "libvirtd*", "virt*d.service", "gdm*", "lightdm*", "sddm*", "xdm*",
-	"lxdm*", "greetd*", "display-manager*", "accounts-daemon*", "NetworkManager*", "networking*", "wpa_supplicant*", "rsyslog*",
-	"udisks2*", "gnome-*", "org.gnome.*", "plasma*", "org.kde.*", "app-*", "tmux*", "screen*", "dm-event*", "lvm2*",
-}
-
-// hosts are units in which people and machines run whatever they like: such a
-// unit is stopped for what its main process holds, and for nothing else.
-var hosts = []string{
-	"cron*", "anacron*", "atd*", "actions.runner.*", "gitlab-runner*", "jenkins*", "buildkite-*", "teamcity*", "woodpecker*",
-	"drone-runner*", "concourse*", "code-server*", "openvscode*", "code-tunnel*", "jupyter*", "rstudio*", "cockpit*", "emacs*",
-	"ttyd*", "konsole*", "kitty*", "alacritty*", "wezterm*", "supervisor*", "pm2-*", "runit*", "s6*", "coder*", "eternalterminal*",
-}
-
-func matches(patterns []string, name string) bool {
-	return slices.ContainsFunc(patterns, func(p string) bool {
-		ok, _ := path.Match(p, name)
-		return ok
-	})
-}
 
 // properties are what "systemctl show" prints of one unit: KEY=VALUE, never
 // translated; a key may come several times.
@@ -78,16 +53,49 @@ func (p properties) number(key string) int {
 	return n
 }
 
-// listens reports whether a socket unit listens at l. Its property is
-// "127.0.0.1:8000 (Stream)", "[::]:8000 (Datagram)" or a path.
-func (p properties) listens(l listeners.Listener) bool {
-	kind := map[listeners.Proto]string{listeners.TCP: " (Stream)", listeners.UDP: " (Datagram)"}[l.Proto]
+// units are the names that a property lists.
+func (p properties) units(key string) []string { return strings.Fields(p.text(key)) }
+
+// isUnitName reports whether a name is one of a unit, and no flag: the systemd of
+// a user says of its units what the user likes (unit_name_is_valid,
+// src/basic/unit-name.c).
+func isUnitName(s string) bool { return unitName.MatchString(s) }
+
+var unitName = regexp.MustCompile(`^[A-Za-z0-9:_.\\@][A-Za-z0-9:_.\\@-]*\.[a-z]+$`)
+
+// kinds are the words of the property Listen of a socket unit.
+var kinds = map[string]listeners.Proto{"(Stream)": listeners.TCP, "(Datagram)": listeners.UDP}
+
+// at are the addresses at which a socket unit listens, by protocol. Its property is
+// "127.0.0.1:8000 (Stream)", "[::]:8000 (Datagram)", "[fe80::1]:8000%eth0 (Stream)"
+// (sockaddr_pretty, src/basic/socket-util.c) or a path.
+func (p properties) at(proto listeners.Proto) (all []netip.AddrPort) {
+	for _, listen := range p["Listen"] {
+		addr, kind, _ := strings.Cut(listen, " ")
+		addr, zone, _ := strings.Cut(addr, "%")
+		if at, err := netip.ParseAddrPort(addr); err == nil && kinds[kind] == proto {
+			all = append(all, netip.AddrPortFrom(at.Addr().WithZone(zone), at.Port()))
+		}
+	}
+	return all
+}
+
+// listensAt reports whether a socket unit listens at l.
+func (p properties) listensAt(l listeners.Listener) bool {
 	at, err := netip.ParseAddr(strings.Trim(l.LocalAddr, "[]"))
-	return err == nil && slices.ContainsFunc(p["Listen"], func(listen string) bool {
-		addr, ok := strings.CutSuffix(listen, kind)
-		want, err := netip.ParseAddrPort(addr)
-		return ok && err == nil && want.Port() == l.LocalPort && want.Addr().WithZone("") == at.WithZone("")
+	return err == nil && slices.ContainsFunc(p.at(l.Proto), func(want netip.AddrPort) bool {
+		return want.Port() == l.LocalPort && want.Addr() == at
 	})
+}
+
+// listens are all addresses of a socket unit: "TCP 127.0.0.1:8000".
+func (p properties) listens() (all []string) {
+	for _, proto := range []listeners.Proto{listeners.TCP, listeners.UDP} {
+		for _, at := range p.at(proto) {
+			all = append(all, fmt.Sprintf("%s %s", proto, at))
+		}
+	}
+	return bounded(all)
 }
 
 // bus is a systemd to talk to: the system's, or that of a user.
@@ -113,7 +121,7 @@ func asUser(uid, euid int, runtimeDir string, gid func() string) []string {
 	switch {
 	case uid != euid:
 		return append(setUser(strconv.Itoa(uid), gid()), env...)
-	case runtimeDir == "":
+	case runtimeDir != dir: // of none, or of another user, as "su" leaves it
 		return env
 	}
 	return nil
@@ -144,34 +152,29 @@ const (
 )
 
 // service is the manager of a process that stands so in a service, or nil if
-// the process is a plain one: a unit that would not start it again need not be
-// stopped for a worker.
-func (b bus) service(p properties, stands standing) *Manager {
-	name := p.text("Id")
-	m := Manager{
-		Kind: Unit, Name: name, User: b.user, Restart: p.text("Restart"), Stop: b.systemctl("stop", name),
-		lever: unitLever{b, name},
-	}
+// the process is a plain one: a unit that would not start it again, or that keeps
+// its workers when it stops, need not be stopped for a worker.
+func (b bus) service(ctx context.Context, p properties, stands standing) *Manager {
+	name, restart := p.text("Id"), p.text("Restart")
 	switch {
-	case stands == stray || name == "":
+	case stands == stray || !isUnitName(name):
 		return nil
-	case stands == worker && (m.Restart == "no" || matches(hosts, name) || matches(neverStop, name)):
+	case stands == worker && (restart == "no" || !p.endsAll() || matches(hosts, name) || matches(neverStop, name)):
 		return nil
-	case matches(neverStop, name):
-		return m.never(fmt.Errorf("killport does not stop %s: others need it", name))
 	}
-	return &m
+	m := Manager{Kind: Unit, Name: name, User: b.user, Restart: restart, StartedBy: b.startedBy(ctx, p)}
+	return b.unit(ctx, m, p)
 }
 
-// startedBy are the active units that start a service again, or keep it up.
-func (b bus) startedBy(ctx context.Context, service properties) (names []string) {
-	known := strings.Fields(service.text("TriggeredBy") + " " + service.text("UpheldBy")) // since version 249
+// startedBy are the active units that start a unit again, or keep it up.
+func (b bus) startedBy(ctx context.Context, p properties) (names []string) {
+	known := append(p.units("TriggeredBy"), p.units("UpheldBy")...) // since version 249
 	if len(known) == 0 {
 		return nil
 	}
 	all, _ := b.show(ctx, "Id,ActiveState", known...) // whoever does not answer now has answered before
 	for _, p := range all {
-		if p.text("ActiveState") == "active" && p.text("Id") != "" {
+		if p.text("ActiveState") == "active" && isUnitName(p.text("Id")) {
 			names = append(names, p.text("Id"))
 		}
 	}
@@ -180,55 +183,190 @@ func (b bus) startedBy(ctx context.Context, service properties) (names []string)
 
 // socketUnit finds the unit by which systemd listens at l.
 func (b bus) socketUnit(ctx context.Context, l listeners.Listener) *Manager {
-	all, err := b.show(ctx, "Id,Listen,ActiveState,Triggers", "*.socket")
+	m := Manager{Kind: SocketUnit, Name: unknown, User: b.user, Restart: "always"}
+	all, err := b.show(ctx, "Listen,"+unitKeys, "*.socket")
 	if err != nil {
-		unknown := Manager{Kind: SocketUnit, Name: "unknown", User: b.user}
-		return unknown.without(err)
+		m.Restart = ""
+		return m.without(err)
 	}
-	for _, p := range all {
-		name := p.text("Id")
-		if p.text("ActiveState") != "active" || !p.listens(l) || name == "" {
-			continue
+	all = slices.DeleteFunc(all, func(p properties) bool {
+		return p.text("ActiveState") != "active" || !isUnitName(p.text("Id")) || !p.listensAt(l)
+	})
+	if len(all) == 0 {
+		return nil
+	}
+	if len(all) > 1 { // ReusePort=: which of them has the socket, nobody tells
+		names := ids(all)
+		m.Stop = b.systemctl(append([]string{"stop"}, names...)...)
+		return m.without(fmt.Errorf("%s listen there", strings.Join(names, ", ")))
+	}
+	m.Name, m.Listens, m.StartedBy = all[0].text("Id"), all[0].listens(), b.startedBy(ctx, all[0])
+	return b.unit(ctx, m, all[0])
+}
+
+// unit gives the manager of a unit its lever, if it may have one.
+func (b bus) unit(ctx context.Context, m Manager, p properties) *Manager {
+	along, err := b.along(ctx, p)
+	if err != nil {
+		m.Stop = b.systemctl("stop", m.Name)
+		return m.without(err)
+	}
+	m.AlsoStops = others(p, along)
+	m.Stop = b.systemctl(append([]string{"stop", m.Name}, m.AlsoStops...)...)
+	if why := forbidden(p, along); why != nil {
+		if !errors.Is(why, errNeeded) {
+			m.Stop = nil // nor is it for anybody to paste
 		}
-		m := Manager{
-			Kind: SocketUnit, Name: name, User: b.user, Restart: "always",
-			Stop: b.systemctl("stop", name), lever: unitLever{b, name},
+		return m.never(why)
+	}
+	if len(m.AlsoStops) > 0 {
+		m.Reason = strings.Join(m.AlsoStops, ", ") + " would be stopped too"
+	}
+	m.lever = unitLever{bus: b, names: append([]string{m.Name}, m.AlsoStops...), units: doomed(append([]properties{p}, along...))}
+	return &m
+}
+
+// errNeeded says that others need a unit.
+var errNeeded = errors.New("others need it")
+
+// forbidden is why a unit is not stopped, whoever asks for it, with those that
+// are stopped along with it.
+func forbidden(p properties, along []properties) error {
+	for i, at := range append([]properties{p}, along...) {
+		name, too := at.text("Id"), ""
+		if i > 0 {
+			too = ", which would be stopped too"
 		}
-		if matches(neverStop, strings.TrimSuffix(name, ".socket")+".service") {
-			return m.never(fmt.Errorf("killport does not stop %s: others need it", name))
+		switch end := at.end(); {
+		case at.isNeeded():
+			return fmt.Errorf("killport does not stop %s%s: %w", name, too, errNeeded)
+		case isOurs(at.text("ControlGroup")):
+			return fmt.Errorf("killport does not stop %s%s: it is in there itself", name, too)
+		case end != "":
+			return fmt.Errorf("killport does not stop %s%s: it has %s", name, too, end)
 		}
-		return &m
 	}
 	return nil
 }
 
-// unitLever stops a unit.
-type unitLever struct {
-	bus  bus
-	name string
+// isNeeded reports whether it is among those that are never stopped, or a socket
+// that listens for one of these.
+func (p properties) isNeeded() bool {
+	names := append([]string{p.text("Id")}, p.units("Triggers")...)
+	if socket, ok := strings.CutSuffix(names[0], ".socket"); ok {
+		names = append(names, socket+".service")
+	}
+	return slices.ContainsFunc(names, func(name string) bool { return matches(neverStop, name) })
 }
 
-func (u unitLever) command(time.Duration) []string { return u.bus.systemctl("stop", u.name) }
+// end is the setting by which much more than a unit ends when it stops, or when
+// it is killed: the system, or a user's session (systemd.unit(5), SuccessAction=
+// and OnSuccess=).
+func (p properties) end() string {
+	for _, key := range []string{"SuccessAction", "FailureAction"} {
+		if action := p.text(key); action != "" && action != "none" {
+			return key + "=" + action
+		}
+	}
+	for _, key := range []string{"OnSuccess", "OnFailure"} {
+		starts := p.units(key)
+		if p.text(key+"JobMode") == "isolate" && len(starts) > 0 {
+			return key + "JobMode=isolate"
+		}
+		if at := slices.IndexFunc(starts, func(name string) bool { return matches(lastTargets, name) }); at >= 0 {
+			return key + "=" + starts[at]
+		}
+	}
+	return ""
+}
 
-// halt lets systemd kill what is left of the unit when the grace period is
-// over: its own, of 90 seconds as a rule, is not what was asked for.
+// unitLever stops a unit, and what goes along with it.
+type unitLever struct {
+	bus   bus
+	names []string // that systemd is told: the unit itself, and then the others
+	units []mortal // these, and what is for them
+}
+
+// mortal is a unit that is stopped, and whom of it SIGKILL ends when the grace
+// period is over, in the words of --kill-whom of systemctl(1).
+type mortal struct {
+	name string
+	whom []string
+}
+
+func doomed(all []properties) (units []mortal) {
+	for _, p := range all {
+		units = append(units, mortal{p.text("Id"), p.whom()})
+	}
+	return units
+}
+
+// endsAll reports whether systemd ends all processes of a unit when it stops: of
+// "mixed", all but the main process are killed in the end, and not asked before.
+func (p properties) endsAll() bool {
+	mode := p.text("KillMode")
+	return mode == "control-group" || mode == "mixed" && p.text("SendSIGKILL") != "no"
+}
+
+// whom of a unit systemd itself would kill in the end (systemd.kill(5)).
+func (p properties) whom() []string {
+	switch mode := p.text("KillMode"); {
+	case p.text("SendSIGKILL") == "no", mode == "none", mode == "":
+		return nil
+	case mode == "control-group", mode == "mixed":
+		return []string{"all"}
+	}
+	return []string{"main", "control"}
+}
+
+func (u unitLever) command(time.Duration) []string {
+	return u.bus.systemctl(append([]string{"stop"}, u.names...)...)
+}
+
+// stop is what systemctl is told for the same.
+func (u unitLever) stop(flags ...string) []string {
+	return slices.Concat([]string{"stop", "--no-ask-password"}, flags, []string{"--"}, u.names)
+}
+
+// soon is a grace period that may be over before systemd has been told to stop a
+// unit. One that is killed before that has failed to it: what is for that is done
+// (OnFailure=), and it is started again (Restart=).
+const soon = time.Second
+
+// halt kills what is left of the unit when the grace period is over, through
+// systemd, whose own is 90 seconds as a rule, and not what was asked for.
 func (u unitLever) halt(ctx context.Context, grace time.Duration) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, grace+teardown, ErrSlow)
 	defer cancel()
+	if grace < soon {
+		if _, err := command.Run(ctx, u.bus.systemctl(u.stop("--no-block")...)...); err != nil {
+			return u.explain(err)
+		}
+	}
 	hurry, hold := context.WithCancel(ctx)
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
 		select {
 		case <-time.After(grace):
-			_, _ = command.Run(hurry, u.bus.systemctl("kill", "--signal=SIGKILL", "--", u.name)...) // what came of it, stop says
+			u.kill(hurry)
 		case <-hurry.Done():
 		}
 	}()
-	_, err := command.Run(ctx, u.bus.systemctl("stop", "--no-ask-password", "--", u.name)...)
+	_, err := command.Run(ctx, u.bus.systemctl(u.stop()...)...)
 	hold()
 	<-done
 	return u.explain(err)
+}
+
+// kill leaves it to stop to say what came of it. The word --kill-who is
+// understood by all versions; since 252 it is called --kill-whom.
+func (u unitLever) kill(ctx context.Context) {
+	for _, unit := range u.units {
+		for _, whom := range unit.whom {
+			_, _ = command.Run(ctx, u.bus.systemctl("kill", "--kill-who="+whom, "--signal=SIGKILL", "--", unit.name)...)
+		}
+	}
 }
 
 // explain makes the exit status 4 of systemctl, of LSB's EXIT_NOPERMISSION

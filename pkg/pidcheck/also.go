@@ -11,28 +11,58 @@ import (
 // maxAlso bounds what Also names: a process may have tens of thousands.
 const maxAlso = 32
 
-// Also names what else is freed with the pinned holder, or with what manages it
-// if its lever is used, in the form "TCP 127.0.0.1:8443", in order, 32 at most:
-// those of all TCP listeners that are not among the asked ones.
-func Also(p *process.Pin, lever *manager.Manager, all []listeners.Socket, asked []listeners.Listener) []string {
-	var names []string
-	if lever.Control() != manager.Fronted && p != nil { // what only listens for others keeps the rest
-		held, _ := listeners.Held(p, all) // what we may not see, we cannot name
-		for _, s := range held {
-			names = append(names, named(s.Listener()))
-		}
+// Names are those of all TCP listeners that the pinned holder has, in order, in the
+// form "TCP 127.0.0.1:8443". What we may not see, we cannot name.
+func Names(p *process.Pin, all []listeners.Socket) []string {
+	if p == nil {
+		return nil
 	}
-	if lever != nil {
-		names = append(names, lever.Listens...)
+	held, _ := listeners.Held(p, all)
+	var names []string
+	for _, s := range held {
+		names = append(names, named(s.Listener()))
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
+// Also names what else is freed with the holder that has those [Names], or with
+// what manages it if its lever is used: in the same form and order, 32 at most,
+// those that are not among the asked ones.
+func Also(names []string, lever *manager.Manager, asked []listeners.Listener) []string {
+	switch {
+	case lever.Control() == manager.Fronted: // what only listens for others keeps the rest
+		names = slices.Sorted(slices.Values(lever.Listens))
+	case lever != nil && len(lever.Listens) > 0:
+		names = slices.Sorted(slices.Values(slices.Concat(names, lever.Listens)))
 	}
 	known := map[string]bool{}
 	for _, l := range asked {
 		known[named(l)] = true
 	}
-	names = slices.DeleteFunc(names, func(name string) bool { return known[name] })
-	slices.Sort(names)
-	names = slices.Compact(names)
-	return names[:min(len(names), maxAlso)]
+	var also []string
+	for _, name := range names {
+		if !known[name] && len(also) < maxAlso {
+			also = append(also, name)
+			known[name] = true
+		}
+	}
+	return also
+}
+
+// Staying are the names of those sockets that are in both readings of the table.
+func Staying(before, now []listeners.Socket) map[string]bool {
+	there := map[listeners.ID]bool{}
+	for _, s := range now {
+		there[s.ID] = true
+	}
+	names := map[string]bool{}
+	for _, s := range before {
+		if there[s.ID] {
+			names[named(s.Listener())] = true
+		}
+	}
+	return names
 }
 
 func named(l listeners.Listener) string { return string(l.Proto) + " " + l.Addr() }

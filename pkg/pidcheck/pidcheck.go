@@ -4,6 +4,7 @@
 package pidcheck
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"time"
@@ -106,7 +107,7 @@ func inspect(ctx context.Context, p *process.Pin, l listeners.Listener) (Result,
 	if !info.Started.IsZero() {
 		res.Started = &info.Started
 	}
-	if res.Protected, err = process.Protect(p, info); err != nil {
+	if res.Protected, err = Protect(p, info, l); err != nil {
 		return Result{}, err
 	}
 	res.State, res.Reason, err = Verify(p, l)
@@ -120,6 +121,16 @@ func inspect(ctx context.Context, p *process.Pin, l listeners.Listener) (Result,
 		res.ManagedBy = manager.Of(ctx, p, info, l)
 	}
 	return res, nil
+}
+
+// Protect says what protects the pinned process, of which info was read through
+// the pin, by what it is or by what l says: who listed it may have seen more.
+func Protect(p *process.Pin, info process.Info, l listeners.Listener) (process.Protection, error) {
+	protected, err := process.Protect(p, info)
+	if protected == "" || protected.Overridable() {
+		protected = cmp.Or(l.Protected, protected)
+	}
+	return protected, err
 }
 
 // Verify says whether the pinned process is the holder that l speaks of:
@@ -139,7 +150,7 @@ func Verify(p *process.Pin, l listeners.Listener) (state State, reason string, e
 		return Unverified, "the record has no birth", nil
 	case !birth.Comparable(l.Birth):
 		return Unverified, "the birth in the record is of another kind or boot", nil
-	case birth != l.Birth:
+	case !birth.Same(l.Birth):
 		return Reused, "", nil
 	}
 	if l.Socket.IsZero() {
@@ -157,6 +168,29 @@ func Verify(p *process.Pin, l listeners.Listener) (state State, reason string, e
 	return Alive, "", nil
 }
 
+// maxManager bounds, in bytes, what is read of a manager: in memory it may take
+// ten times as much.
+const maxManager = 256 << 10
+
+// InPipeline reports whether a stage says in a record that the holder stands
+// before or behind it in a pipeline.
+func InPipeline(r jsonl.Record) (bool, error) {
+	in := r
+	if r.Has(Key) {
+		var err error
+		if in, err = r.Object(Key); err != nil {
+			return false, err
+		}
+	}
+	for _, said := range []jsonl.Record{r, in} {
+		protected, err := said.OptionalText("protected")
+		if err != nil || process.Protection(protected) == process.ProtectedPipeline {
+			return err == nil, err
+		}
+	}
+	return false, nil
+}
+
 // ManagedBy reads what this stage, or one of the user's, says of who manages
 // the holder; nil if it says nothing.
 func ManagedBy(r jsonl.Record) (*manager.Manager, error) {
@@ -170,6 +204,9 @@ func ManagedBy(r jsonl.Record) (*manager.Manager, error) {
 	by, err := checked.Object("managed_by")
 	if err != nil {
 		return nil, err
+	}
+	if len(by.String()) > maxManager {
+		return nil, checked.Errorf("member %q is longer than %d bytes", "managed_by", maxManager)
 	}
 	var m manager.Manager
 	return &m, by.Decode(&m)

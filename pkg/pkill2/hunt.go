@@ -23,6 +23,7 @@ const (
 	exitingWait = 10 * time.Second       // for one that is being taken down: memory takes 0.1 s a GiB
 	exitSoon    = 50 * time.Millisecond  // after its sockets, for a process that is on its way out
 	lingerWait  = 250 * time.Millisecond // for a socket without a holder: io_uring's go up to 68 ms late
+	strayWait   = time.Second            // the same while processes are born, who may have it
 	quiet       = 300 * time.Millisecond // before Waiting is told
 	maxTargets  = 1 << 16                // no host has more holders of a few ports; a fork bomb would
 )
@@ -41,19 +42,26 @@ type hunt struct {
 	pulls   []*pull
 	known   map[identity][]*target // those of one process differ in what manages them
 	queries []listeners.Query      // that show the wanted sockets
-	rows    table                  // the wanted sockets, as they were listed last
+	wanted  map[listeners.Query]bool
+	rows    table                 // the wanted sockets, as they were listed last
+	proven  map[listeners.ID]bool // sockets of records whose holders are gone
 	exits   chan struct{}
 	stop    context.CancelFunc
 	watch   context.Context
 	wg      sync.WaitGroup
 
-	started  time.Time
-	halfTime time.Time // of the grace period
-	graceEnd time.Time
-	killEnd  time.Time
-	hard     bool      // SIGKILL is what is sent now
-	lost     time.Time // since when a socket is there that no target has
-	told     bool
+	began  process.Moment              // when nothing was done yet
+	before table                       // the rows then
+	all    []listeners.Socket          // and the rows of all ports
+	takers map[listeners.Query][]Taker // by port
+	named  map[listeners.Query]bool    // ports whose takers a record has named
+
+	started time.Time
+	forced  time.Time // when SIGKILL was sent last
+	lost    time.Time // since when a socket is there that no target has
+	chases  int       // that found somebody, or in which somebody was born
+	outrun  bool      // a socket changes hands faster than we can look
+	told    bool
 }
 
 type identity struct {
@@ -64,7 +72,8 @@ type identity struct {
 
 func newHunt(opts Options) *hunt {
 	h := &hunt{
-		opts: opts, known: map[identity][]*target{},
+		opts: opts, known: map[identity][]*target{}, wanted: map[listeners.Query]bool{}, proven: map[listeners.ID]bool{},
+		takers: map[listeners.Query][]Taker{}, named: map[listeners.Query]bool{},
 		exits: make(chan struct{}, 1),
 	}
 	h.watch, h.stop = context.WithCancel(context.Background())
@@ -85,17 +94,15 @@ func (h *hunt) close() {
 // first, and nothing is done without it.
 func (h *hunt) take(ctx context.Context, in []item) error {
 	for _, it := range in {
-		if it.err == nil {
-			h.want(it.listener)
-		}
+		h.want(it.listener)
 	}
 	var err error
+	h.began = process.Now()
 	h.rows, err = h.read(ctx)
+	h.before = h.rows
 	looking := manager.Remember(ctx)
 	for i, it := range in {
-		if it.err == nil {
-			in[i].target = h.add(looking, it.listener, it.managed)
-		}
+		in[i].target = h.add(looking, it.listener, it.said())
 	}
 	return err
 }
@@ -103,23 +110,36 @@ func (h *hunt) take(ctx context.Context, in []item) error {
 // add takes a holder among the targets: one for each process, and for each thing
 // that manages it.
 func (h *hunt) add(ctx context.Context, l listeners.Listener, said *manager.Manager) *target {
+	asked := l
 	if row, ok := h.rows.row(l); ok {
 		l = l.At(row)
 	}
+	t := h.place(ctx, l, said)
+	if t.isPast() && proves(asked) {
+		h.proven[l.Socket.Key()] = true
+		if t.thread { // whoever was meant is gone
+			t.settle(Reused, "", "")
+		}
+	}
+	return t
+}
+
+// place finds the target of a holder, or makes one.
+func (h *hunt) place(ctx context.Context, l listeners.Listener, said *manager.Manager) *target {
 	id := identity{pid: l.PID, birth: l.Birth}
 	if l.Owner != "" {
 		id.ghost = l.Socket.Key()
 	}
 	if known := h.known[id]; len(known) > 0 && (known[0].others == nil || !known[0].others()) {
-		known[0].join(l)
+		known[0].join(ctx, l, said)
 		return known[0]
 	}
-	t := &target{holder: l, sockets: []listeners.Listener{l}}
+	t := &target{opts: h.opts, holder: l, sockets: []listeners.Listener{l}}
 	t.prepare(ctx, h.opts, said)
 	for _, twin := range h.known[id] {
 		if twin.isTwin(t) {
 			t.close()
-			twin.join(l)
+			twin.join(ctx, l, said)
 			return twin
 		}
 	}
@@ -160,8 +180,9 @@ func (h *hunt) want(l listeners.Listener) {
 	if l.Socket.IsZero() {
 		return
 	}
-	if !slices.Contains(h.queries, l.Query()) {
-		h.queries = append(h.queries, l.Query())
+	if q := l.Query(); !h.wanted[q] {
+		h.wanted[q] = true
+		h.queries = append(h.queries, q)
 	}
 }
 
@@ -183,12 +204,15 @@ func (h *hunt) found() []item {
 func (h *hunt) run(ctx context.Context, in []item) error {
 	err := h.take(ctx, in)
 	if err == nil {
-		h.confirm()
 		h.survey(ctx)
+		err = h.confirm(ctx)
 	}
 	if h.opts.DryRun {
 		if err != nil {
 			h.giveUp(err)
+		}
+		if err == nil {
+			_, err = h.chase(ctx, h.observe()) // from those that are gone
 		}
 		for _, t := range h.targets {
 			t.wouldDo(h.opts)
@@ -196,8 +220,6 @@ func (h *hunt) run(ctx context.Context, in []item) error {
 		return err
 	}
 	h.started = time.Now()
-	h.halfTime = h.started.Add(h.opts.Grace / 2)
-	h.graceEnd = h.started.Add(h.opts.Grace)
 	if err == nil {
 		err = h.loop(ctx)
 	}
@@ -208,22 +230,33 @@ func (h *hunt) run(ctx context.Context, in []item) error {
 	if h.opts.Ghosts == CloseGhosts {
 		h.closeGhosts(ctx)
 	}
+	if err == nil {
+		err = h.finish(ctx)
+	}
+	h.recount(ctx)
 	if ctx.Err() != nil {
 		return nil // the results say so
 	}
 	return err
 }
 
-// confirm settles those of whom no socket listens as its record says: with
+// confirm settles those of whom no socket is in the table as its record says: with
 // that cookie, that protocol, that port. A socket that they have is none of
-// our business then.
-func (h *hunt) confirm() {
-	h.observe()
+// our business then, whether we may see them or not. The table is read anew: to
+// ask what manages them may have taken a while, in which a socket can become that
+// of a connection.
+func (h *hunt) confirm(ctx context.Context) error {
+	_, err := h.look(ctx)
+	if err != nil {
+		return err
+	}
 	for _, t := range h.targets {
-		if !t.settled() && !t.hasAny(h.rows) {
+		if (!t.settled() || t.result.Outcome == Hidden) && !t.hasAny(h.rows) {
+			t.result.AlsoListens = nil
 			t.settle(Released, "", "")
 		}
 	}
+	return nil
 }
 
 // survey notes what else is freed with each target. It is for telling: what
@@ -232,11 +265,27 @@ func (h *hunt) survey(ctx context.Context) {
 	if !h.open() {
 		return
 	}
-	all, _ := listeners.Sockets(ctx)
+	h.all, _ = listeners.Sockets(ctx)
 	for _, t := range h.targets {
 		if !t.settled() {
-			t.result.AlsoListens = pidcheck.Also(t.pin, t.managed, all, t.sockets)
+			t.result.AlsoListens = pidcheck.Also(pidcheck.Names(t.pin, h.all), t.managed, t.sockets)
 		}
+	}
+}
+
+// recount leaves of what was to be freed with each target what was: not what
+// others have, too, and go on with.
+func (h *hunt) recount(ctx context.Context) {
+	if !slices.ContainsFunc(h.targets, func(t *target) bool { return len(t.result.AlsoListens) > 0 }) {
+		return
+	}
+	now, err := listeners.Sockets(context.WithoutCancel(ctx))
+	if err != nil {
+		return
+	}
+	stay := pidcheck.Staying(h.all, now)
+	for _, t := range h.targets {
+		t.result.AlsoListens = slices.DeleteFunc(t.result.AlsoListens, func(name string) bool { return stay[name] })
 	}
 }
 
@@ -257,11 +306,11 @@ func (h *hunt) loop(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		linger, err := h.chase(ctx, live)
+		lost, err := h.chase(ctx, live)
 		if err != nil {
 			return err
 		}
-		if !linger && !h.open() || h.late() {
+		if !lost && !h.open() || h.late() {
 			return nil
 		}
 		if slices.ContainsFunc(h.targets, h.due) { // came to light, or lost its parent
@@ -279,10 +328,7 @@ func (h *hunt) loop(ctx context.Context) error {
 // pause waits for a process to end, and at most for so long or until the next
 // step is due. It reports whether a process has ended.
 func (h *hunt) pause(ctx context.Context, d time.Duration) bool {
-	if due := time.Until(h.graceEnd); !h.hard && due < d {
-		d = due
-	}
-	timer := time.NewTimer(max(d, 0))
+	timer := time.NewTimer(max(min(d, time.Until(h.nextEnd())), 0))
 	defer timer.Stop()
 	select {
 	case <-h.exits:
@@ -293,43 +339,70 @@ func (h *hunt) pause(ctx context.Context, d time.Duration) bool {
 	return false
 }
 
+// graceEnd is when the time is over that t has for ending softly. All have theirs
+// from the same moment on, which is that of the first signal.
+func (h *hunt) graceEnd(t *target) time.Time { return h.started.Add(t.manner.grace) }
+
+// isHard reports whether SIGKILL is what t is sent now.
+func (h *hunt) isHard(t *target) bool { return !time.Now().Before(h.graceEnd(t)) }
+
+// nextEnd is when the next one's time is over; a long time from now if there is
+// none.
+func (h *hunt) nextEnd() time.Time {
+	now := time.Now()
+	next := now.Add(time.Hour)
+	for _, t := range h.targets {
+		if end := h.graceEnd(t); !t.settled() && t.managed == nil && now.Before(end) && end.Before(next) {
+			next = end
+		}
+	}
+	return next
+}
+
 // signal sends what is due: the soft signal at first, and SIGKILL when the
 // grace period is over; to parents before their workers. After an interrupt no
 // other one is signalled.
 func (h *hunt) signal(ctx context.Context) {
-	if !h.hard && !time.Now().Before(h.graceEnd) {
-		h.hard = true
-		h.killEnd = time.Now().Add(killWait)
-	}
 	for _, t := range h.targets {
-		switch {
-		case ctx.Err() != nil:
+		if ctx.Err() != nil {
 			return
-		case !h.due(t):
-		case h.hard:
-			t.force()
-			h.killEnd = time.Now().Add(killWait)
-		default:
-			t.ask(h.opts)
+		}
+		if h.due(t) {
+			h.send(t)
 		}
 	}
 }
 
-// due reports whether t is to be signalled now. A worker is asked when its
+// send asks t to end, or kills it when its grace period is over.
+func (h *hunt) send(t *target) {
+	if !h.isHard(t) {
+		t.ask()
+		return
+	}
+	t.force()
+	h.forced = time.Now()
+}
+
+// due reports whether t is to be signalled now: not one that has none of the
+// sockets any more, nor one that has been. A worker is asked when its
 // parent has ended, or at half of the grace period: a parent that is there
 // would replace it, and one that ends well takes its workers along. A worker
 // is killed when its parent has been. What is on its way out is let go: to take
 // down its memory takes a while, which no signal makes shorter.
 func (h *hunt) due(t *target) bool {
-	if t.settled() || t.managed != nil || h.hard && !t.forced.IsZero() || !h.hard && !t.asked.IsZero() {
+	if t.settled() || t.managed != nil || !t.freed.IsZero() {
+		return false
+	}
+	hard := h.isHard(t)
+	if hard && !t.forced.IsZero() || !hard && !t.asked.IsZero() {
 		return false
 	}
 	parent := h.parent(t)
 	alone := parent == nil || parent.pin.Exiting()
-	if h.hard {
+	if hard {
 		alone = alone || !parent.forced.IsZero()
 	} else {
-		alone = alone || !time.Now().Before(h.halfTime)
+		alone = alone || time.Since(h.started) >= t.manner.grace/2
 	}
 	return alone && !t.pin.Exiting()
 }
@@ -418,8 +491,9 @@ func (h *hunt) observe() table {
 
 // chase looks for the holders of sockets that are still there though no target
 // accounts for them: workers born meanwhile, heirs. They become targets. It
-// reports whether there is a socket without any holder that may go by itself.
-func (h *hunt) chase(ctx context.Context, live table) (linger bool, err error) {
+// reports whether a socket is left that nobody accounts for: its holder has ended
+// before it could be looked at, or it has none, and may go by itself.
+func (h *hunt) chase(ctx context.Context, live table) (left bool, err error) {
 	lost := h.unaccounted(live)
 	if len(lost) == 0 {
 		h.lost = time.Time{}
@@ -428,39 +502,57 @@ func (h *hunt) chase(ctx context.Context, live table) (linger bool, err error) {
 	if len(h.targets) > maxTargets {
 		return false, fmt.Errorf("more than %d holders", maxTargets)
 	}
-	lines, err := listeners.Holders(ctx, lost)
-	if err != nil {
-		return false, err
-	}
-	for _, l := range lines {
-		if l.Owner == listeners.OwnerNone && !h.lingered() {
-			linger = true
-			continue
+	if h.chases < patientChases || !h.catch(ctx, lost) {
+		if err := h.search(ctx, lost); err != nil {
+			return false, err
 		}
-		before := len(h.targets)
-		t := h.add(ctx, l, nil)
-		t.result.Found = t.result.Found || len(h.targets) > before
 	}
-	return linger, nil
+	return len(h.unaccounted(live)) > 0 && !h.outrun, nil
 }
 
-// lingered reports whether a socket has been without a holder for long enough
-// to call it a ghost.
-func (h *hunt) lingered() bool {
+// search makes targets of all that have the sockets, and of a socket that nobody
+// has for long. Where nobody is found since processes are born faster than they
+// can be looked at, that proves nothing.
+func (h *hunt) search(ctx context.Context, lost []listeners.Socket) error {
+	newest, before := process.Newest(), len(h.targets)
+	lines, err := listeners.Holders(ctx, lost)
+	born := process.Newest() != newest
+	for _, l := range lines {
+		switch {
+		case l.Owner == "":
+			h.lost = time.Time{}
+		case l.HiddenBy == listeners.ByBirths:
+			h.outrun = h.lostFor(strayWait)
+			continue
+		case !h.lostFor(lingerWait): // nobody's, or hidden: as those look that are about to go
+			continue
+		}
+		known := len(h.targets)
+		t := h.add(ctx, l, nil)
+		t.result.Found = t.result.Found || len(h.targets) > known
+	}
+	if len(h.targets) > before || born {
+		h.chases++
+	}
+	return err
+}
+
+// lostFor reports whether a socket has been without a holder for so long.
+func (h *hunt) lostFor(limit time.Duration) bool {
 	if h.lost.IsZero() {
 		h.lost = time.Now()
 	}
-	return time.Since(h.lost) > lingerWait
+	return time.Since(h.lost) > limit
 }
 
 // unaccounted returns the sockets of proven holders that no target has which
 // is still to be ended, or is settled and stays. A record whose holder was not
-// proven leads to nobody else.
+// proven leads to others only by its socket.
 func (h *hunt) unaccounted(live table) []listeners.Socket {
 	lost := table{}
 	for _, t := range h.targets {
 		for _, l := range t.sockets {
-			if t.proven && live.has(l) {
+			if live.has(l) && (t.proven || h.proven[l.Socket.Key()]) {
 				lost[l.Socket.Key()] = live[l.Socket.Key()]
 			}
 		}
@@ -480,10 +572,11 @@ func (h *hunt) unaccounted(live table) []listeners.Socket {
 
 // late reports whether all have been killed and had their time.
 func (h *hunt) late() bool {
-	if !h.hard || time.Now().Before(h.killEnd) || h.pulling() {
+	end := h.killEnd()
+	if time.Now().Before(end) || h.pulling() {
 		return false
 	}
-	if time.Since(h.graceEnd) > killWait+exitingWait {
+	if time.Since(end) > exitingWait {
 		return true
 	}
 	for _, t := range h.targets {
@@ -492,6 +585,20 @@ func (h *hunt) late() bool {
 		}
 	}
 	return true
+}
+
+// killEnd is when those that are left have had their time to go.
+func (h *hunt) killEnd() time.Time {
+	last := h.started.Add(h.opts.Grace)
+	if h.forced.After(last) {
+		last = h.forced
+	}
+	for _, t := range h.targets {
+		if end := h.graceEnd(t); !t.settled() && t.managed == nil && end.After(last) {
+			last = end
+		}
+	}
+	return last.Add(killWait)
 }
 
 // giveUp settles those that are still there; err is why we stopped early.
@@ -547,7 +654,16 @@ func (t *target) leaveOpen() {
 		return
 	}
 	t.settle(Ghost, string(process.ProtectedNamespace), "a process outside of this PID namespace may have it")
-	t.result.Hint = "look from outside of this PID namespace; --override closes it all the same"
+	t.result.Hint = "look from outside of this PID namespace"
+}
+
+// listens reports whether one of t's sockets does: the kernel leaves those bound
+// that it closes and that were bound to a port by name (tcp_set_state, net/ipv4/tcp.c).
+func (t *target) listens(live table) bool {
+	return slices.ContainsFunc(t.sockets, func(l listeners.Listener) bool {
+		s, ok := live.row(l)
+		return ok && s.State == ""
+	})
 }
 
 // closeGhost asks for one. It is the table that says what came of it.
@@ -555,7 +671,7 @@ func (h *hunt) closeGhost(ctx context.Context, t *target) {
 	err := listeners.CloseGhost(ctx, t.holder)
 	live, lookErr := h.look(ctx)
 	switch {
-	case (err == nil || errors.Is(err, syscall.ENOENT)) && lookErr == nil && !t.hasAny(live):
+	case (err == nil || errors.Is(err, syscall.ENOENT)) && lookErr == nil && !t.listens(live):
 		t.settle(Closed, "", "")
 	case errors.Is(err, process.ErrDenied):
 		t.settle(Ghost, "denied", "")
@@ -606,19 +722,22 @@ func (h *hunt) tell() {
 		return
 	}
 	h.told = true
-	var pids []int
+	awaited := map[time.Time][]int{} // by the end of their grace period
 	var managers []string
 	for _, t := range h.targets {
 		switch {
 		case t.settled():
 		case t.managed == nil:
-			pids = append(pids, t.holder.PID)
-		case !slices.Contains(managers, t.managed.String()):
-			managers = append(managers, t.managed.String())
+			end := h.graceEnd(t)
+			awaited[end] = append(awaited[end], t.holder.PID)
+		case !slices.Contains(managers, t.managed.All()):
+			managers = append(managers, t.managed.All())
 		}
 	}
-	if len(pids) > 0 && h.opts.Waiting != nil {
-		h.opts.Waiting(pids, time.Until(h.graceEnd))
+	for _, end := range slices.SortedFunc(maps.Keys(awaited), time.Time.Compare) {
+		if h.opts.Waiting != nil {
+			h.opts.Waiting(awaited[end], time.Until(end))
+		}
 	}
 	if len(managers) > 0 && h.opts.Stopping != nil {
 		h.opts.Stopping(managers)

@@ -28,14 +28,18 @@ const Key = "pkill2"
 type Options struct {
 	Grace    time.Duration  // between terminating and killing, for all together; 0: kill at once
 	Signal   syscall.Signal // by which holders are asked to end; 0: SIGTERM
+	Manners  Manners
 	Via      Via
-	Override bool // end ancestors, what serves many, and fronts without a lever; close what those outside of our PID namespace may have
+	Override bool // end ancestors, what serves many, and fronts without a lever
 	Ghosts   Ghosts
 	Heirs    Heirs
 	DryRun   bool // say what would be done, and send nothing
 
+	// Asked is what was asked for, if that is known: hints ask for no more.
+	Asked []listeners.Query
+
 	// Waiting is told once, after a while, which PIDs are awaited and how long
-	// they have left.
+	// they have left; once for each time that is left.
 	Waiting func(pids []int, left time.Duration)
 	// Stopping is told once, after a while, what is being stopped in place of
 	// its holders.
@@ -81,11 +85,11 @@ const (
 // closable: there is a way to close the socket of another process.
 const closable = runtime.GOOS == "linux"
 
-// mayClose reports whether a socket that nobody has, as far as we can see, may
-// be closed: from inside a PID namespace that shares its network we see nobody
-// outside, and what they have looks like a ghost.
+// mayClose reports whether a socket that nobody has may be closed: not from
+// inside of a PID namespace, whatever a record says, since who is outside of it
+// cannot be seen.
 func (o Options) mayClose() bool {
-	return o.Ghosts == CloseGhosts && closable && (o.Override || process.Outermost())
+	return o.Ghosts == CloseGhosts && closable && process.Outermost()
 }
 
 // leave is what the user lifts of what keeps holders from harm.
@@ -163,10 +167,14 @@ type Result struct {
 	Found   bool     `json:"found,omitempty"`   // no record named this holder: it came to light meanwhile
 	// AlsoListens is what else is freed with it: "TCP 127.0.0.1:8443".
 	AlsoListens []string `json:"also_listens,omitempty"`
+	// TakenBy is who has the port now that this holder is out of the way. Of the
+	// records of a port the first names all, and every other one of them at most.
+	TakenBy []Taker `json:"taken_by,omitempty"`
 }
 
 // Stage reads all records, ends their holders, and then gives the records on,
-// followed by those of holders that came to light meanwhile.
+// followed by those of holders that came to light meanwhile. Errors go on as they
+// come. Of more records than fit ([jsonl.MaxKept]) nobody is ended.
 func Stage(opts Options) jsonl.Stage {
 	opts.Signal = cmp.Or(opts.Signal, syscall.SIGTERM)
 	if opts.Signal == syscall.SIGKILL {
@@ -174,12 +182,15 @@ func Stage(opts Options) jsonl.Stage {
 	}
 	return func(ctx context.Context, seq jsonl.Seq) jsonl.Seq {
 		return func(yield func(jsonl.Record, error) bool) {
-			in := readAll(seq)
+			in, ok := readAll(seq, yield)
+			if !ok {
+				return
+			}
 			h := newHunt(opts)
 			defer h.close()
 			err := h.run(ctx, in)
 			for _, it := range append(in, h.found()...) {
-				if !yield(it.out()) {
+				if !yield(h.out(it)) {
 					return
 				}
 			}
@@ -190,41 +201,62 @@ func Stage(opts Options) jsonl.Stage {
 	}
 }
 
-// item is a place in the sequence: an error, or a record with its holder.
+// item is a record with its holder.
 type item struct {
 	record   jsonl.Record
-	err      error
 	listener listeners.Listener
-	managed  *manager.Manager
 	target   *target
 }
 
-// maxRecords bounds what is read before anything is done. No host has more
-// holders of its ports.
-const maxRecords = 1 << 16
-
-func readAll(seq jsonl.Seq) []item {
-	var in []item
+// readAll keeps the records that say clearly whom they name. It is not ok if
+// there are more than fit, or nobody wants to hear of them.
+func readAll(seq jsonl.Seq, yield func(jsonl.Record, error) bool) (in []item, ok bool) {
+	var room jsonl.Room
 	for r, err := range seq {
-		it := item{record: r, err: err}
-		if err == nil && len(in) >= maxRecords {
-			it.err = r.Errorf("more than %d records", maxRecords)
+		var it item
+		if err == nil {
+			it, err = read(r)
 		}
-		if it.err == nil {
-			it.listener, it.err = listeners.Parse(r)
+		if err != nil {
+			if !yield(jsonl.Record{}, err) {
+				return nil, false
+			}
+			continue
 		}
-		if it.err == nil {
-			it.managed, it.err = pidcheck.ManagedBy(r)
+		const heir = 64 // bytes, in memory
+		if err := room.Take(r, heir*len(it.listener.Heirs)); err != nil {
+			yield(jsonl.Record{}, err)
+			return nil, false
 		}
 		in = append(in, it)
 	}
-	return in
+	return in, true
 }
 
-func (it item) out() (jsonl.Record, error) {
-	if it.err != nil {
-		return jsonl.Record{}, it.err
+func read(r jsonl.Record) (item, error) {
+	it := item{record: r}
+	var err error
+	if it.listener, err = listeners.Parse(r); err == nil {
+		_, err = pidcheck.ManagedBy(r)
 	}
+	if err != nil {
+		return it, err
+	}
+	neighbour, err := pidcheck.InPipeline(r)
+	if neighbour {
+		it.listener.Protected = process.ProtectedPipeline
+	}
+	return it, err
+}
+
+// said is who manages the holder, as the record has it. It is read when it is
+// needed, since it may be much longer than its line.
+func (it item) said() *manager.Manager {
+	m, _ := pidcheck.ManagedBy(it.record)
+	return m
+}
+
+func (h *hunt) out(it item) (jsonl.Record, error) {
 	r := it.record
 	if r.IsZero() {
 		var err error
@@ -232,5 +264,7 @@ func (it item) out() (jsonl.Record, error) {
 			return r, err
 		}
 	}
-	return r.With(Key, it.target.result)
+	result := it.target.result
+	result.TakenBy = h.takenBy(it)
+	return r.With(Key, result)
 }

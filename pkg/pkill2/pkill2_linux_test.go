@@ -34,8 +34,21 @@ func TestMain(m *testing.M) {
 }
 
 func child(mode string) {
+	switch {
+	case strings.HasPrefix(mode, "drain "):
+		drain(mode)
+	case strings.HasPrefix(mode, "master"):
+		master(mode)
+	case strings.HasPrefix(mode, "worker"):
+		work(mode)
+	case mode == "bound":
+		bind()
+	}
 	if strings.Contains(mode, "ignore") {
 		signal.Ignore(syscall.SIGTERM)
+	}
+	if strings.Contains(mode, "deaf") {
+		signal.Ignore(syscall.SIGTERM, syscall.SIGINT)
 	}
 	ports, count := "", 1+strings.Count(mode, "two")
 	for range count {
@@ -54,27 +67,31 @@ func child(mode string) {
 // server is a child of this test.
 type server struct {
 	cmd   *exec.Cmd
+	out   *bufio.Reader // what it says
 	ports []uint16
 	ended chan error
 }
 
 func start(t *testing.T, mode string) *server {
 	t.Helper()
-	s := &server{cmd: exec.Command(os.Args[0]), ended: make(chan error, 1)}
+	return startAs(t, os.Args[0], mode)
+}
+
+// startAs starts a server whose program is that file.
+func startAs(t *testing.T, program, mode string) *server {
+	t.Helper()
+	s := &server{cmd: exec.Command(program), ended: make(chan error, 1)}
 	s.cmd.Env = append(os.Environ(), childEnv+"="+mode)
-	stdin, err := s.cmd.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	stdout, err := s.cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
+	stdin, leash := pipe(t) // of our own, so that it outlives the server
+	out, stdout := pipe(t)
+	s.cmd.Stdin, s.cmd.Stdout, s.out = stdin, stdout, bufio.NewReader(out)
 	if err := s.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { stdin.Close() })
-	line, err := bufio.NewReader(stdout).ReadString('\n')
+	stdin.Close()
+	stdout.Close()
+	t.Cleanup(func() { leash.Close() })
+	line, err := s.out.ReadString('\n')
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -87,6 +104,16 @@ func start(t *testing.T, mode string) *server {
 	}
 	go func() { s.ended <- s.cmd.Wait() }()
 	return s
+}
+
+func pipe(t *testing.T) (r, w *os.File) {
+	t.Helper()
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { r.Close(); w.Close() })
+	return r, w
 }
 
 // records are those of listeners for the server's ports.
@@ -264,31 +291,48 @@ func TestInterrupted(t *testing.T) {
 	}
 }
 
+// set is r with another value of a member.
+func set(t *testing.T, r jsonl.Record, key string, v any) jsonl.Record {
+	t.Helper()
+	r, err := r.With(key, v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
 func TestRefuses(t *testing.T) {
 	s := start(t, "plain")
 	real := s.records(t)[0]
-	with := func(key string, v any) jsonl.Record {
-		r, err := real.With(key, v)
-		if err != nil {
+	with := func(key string, v any) jsonl.Record { return set(t, real, key, v) }
+	uncooked := func(r jsonl.Record) jsonl.Record { // as read from /proc/net, where sockets have no cookies
+		var l listeners.Listener
+		if err := r.Decode(&l); err != nil {
 			t.Fatal(err)
 		}
-		return r
+		return set(t, r, "socket", map[string]uint64{"inode": l.Socket.Inode})
 	}
+	elsewhere := "00000000-0000-0000-0000-000000000000:1:1"
 	innocent := start(t, "plain")
-	tests := []struct {
+	type refusal struct {
 		name    string
 		in      jsonl.Record
 		outcome string
 		reason  string
-	}{
-		{"foreign birth", with("birth", "00000000-0000-0000-0000-000000000000:1:1"), "refused", "unverified"},
+	}
+	tests := []refusal{
+		{"foreign birth", with("birth", elsewhere), "refused", "unverified"},
 		{"no birth", with("birth", ""), "refused", "unverified"},
 		{"no socket", with("socket", map[string]int{"inode": 0}), "refused", "unverified"},
 		{"another socket", with("socket", map[string]int{"inode": 1}), "released", ""},
-		{"another process", with("pid", innocent.cmd.Process.Pid), "reused", ""},
-		{"ourselves", with("pid", os.Getpid()), "reused", ""},
-		{"no process", with("pid", 1<<22), "gone", ""},
+		{"another process", uncooked(with("pid", innocent.cmd.Process.Pid)), "reused", "held"},
+		{"ourselves", uncooked(with("pid", os.Getpid())), "reused", "held"},
+		{"no process", uncooked(with("pid", 1<<22)), "gone", "held"},
+		{"no process, of another boot", set(t, with("pid", 1<<22), "birth", elsewhere), "gone", "held"},
 		{"managed", with("pidcheck", map[string]any{"managed_by": map[string]any{"kind": "unit", "name": "x.service"}}), "refused", "managed"},
+		{"a neighbour of listeners", with("protected", "pipeline"), "protected", "pipeline"},
+		{"a neighbour of pidcheck", with("pidcheck", map[string]any{"protected": "pipeline"}), "protected", "pipeline"},
+		{"hidden, and gone", hidden(t, with("socket", map[string]any{"inode": 1, "cookie": "0x1"})), "released", ""},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -305,10 +349,20 @@ func TestRefuses(t *testing.T) {
 			}
 		})
 	}
-	got := one(t, pkill2.Options{Grace: time.Minute, Via: pkill2.ViaProcess}, tests[len(tests)-1].in)
+	at := slices.IndexFunc(tests, func(tt refusal) bool { return tt.name == "managed" })
+	got := one(t, pkill2.Options{Grace: time.Minute, Via: pkill2.ViaProcess}, tests[at].in)
 	if got.outcome != "terminated" {
-		t.Errorf("Stage(%v) = %v via process; want terminated", tests[len(tests)-1].in, got)
+		t.Errorf("Stage(%v) = %v via process; want terminated", tests[at].in, got)
 	}
+}
+
+// hidden is the record of a holder that nobody may see.
+func hidden(t *testing.T, r jsonl.Record) jsonl.Record {
+	t.Helper()
+	for key, v := range map[string]any{"pid": 0, "owner": "hidden"} {
+		r = set(t, r, key, v)
+	}
+	return r
 }
 
 func TestBadRecordsStopNothing(t *testing.T) {

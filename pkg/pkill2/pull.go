@@ -89,7 +89,7 @@ func (h *hunt) halt(ctx context.Context, p *pull, others []*pull) {
 			<-first.done
 		}
 	}
-	grace := max(time.Until(h.graceEnd), 0)
+	grace := max(time.Until(h.started.Add(h.opts.Grace)), 0)
 	p.command = p.manager.Command(grace)
 	p.err = p.manager.Halt(ctx, grace)
 	p.ended = time.Now()
@@ -111,7 +111,7 @@ func (t *target) pulled(live table) {
 	err := t.pull.err
 	switch {
 	case !t.hasAny(live):
-		t.settle(Stopped, "", t.managed.String())
+		t.settle(Stopped, "", t.managed.All())
 	case errors.Is(err, context.Canceled):
 		t.cutShort()
 	case errors.Is(err, manager.ErrSlow):
@@ -122,7 +122,7 @@ func (t *target) pulled(live table) {
 		t.settle(Refused, managed, t.managed.String()+": "+errorLine(err))
 		t.result.Hint = t.otherwise(t.managed)
 	case time.Since(t.pull.ended) > lingerWait:
-		t.settle(Survived, Outlived, t.managed.String())
+		t.settle(Survived, Outlived, t.managed.All())
 	default:
 		return
 	}
@@ -132,9 +132,9 @@ func (t *target) pulled(live table) {
 // cutShort settles t, whose manager has not done yet what it was asked for, if
 // it was: an engine, and systemd, go on without the one who asked.
 func (t *target) cutShort() {
-	t.settle(Interrupted, "", t.managed.String())
+	t.settle(Interrupted, "", t.managed.All())
 	if t.pull != nil {
-		t.result.Hint = t.managed.String() + " was asked to stop, and may still do so: " + t.command("portdiag")
+		t.result.Hint = t.managed.All() + " was asked to stop, and may still do so: " + t.command("portdiag")
 	}
 }
 

@@ -19,21 +19,26 @@ import (
 
 // target is one holder: one process, with all the sockets that we want from it.
 type target struct {
-	holder  listeners.Listener   // as it was first named
-	sockets []listeners.Listener // as it was named for each of them
-	pin     *process.Pin         // nil once there is nothing to do with it
-	info    process.Info
-	others  func() bool      // whether each of its sockets may have a manager of its own
-	proven  bool             // it was the right process when we came
-	thread  bool             // its PID is a thread's now
-	asked   time.Time        // when the soft signal was sent; zero: not yet
-	forced  time.Time        // the same for SIGKILL
-	freed   time.Time        // when its sockets were found to be gone
-	manager *manager.Manager // that was found, if any was asked for
-	managed *manager.Manager // the same, if its lever is to be used
-	lifted  bool             // it is left alone, and would not be with --override
-	pull    *pull            // and once it is
-	result  Result           // an Outcome is set once it is settled
+	opts      Options
+	holder    listeners.Listener   // as it was first named
+	sockets   []listeners.Listener // as it was named for each of them
+	pin       *process.Pin         // nil once there is nothing to do with it
+	info      process.Info
+	manner    manner           // of asking it to end
+	others    func() bool      // whether each of its sockets may have a manager of its own
+	proven    bool             // it was the right process when we came
+	decided   bool             // whether it may be ended, and how
+	thread    bool             // its PID is a thread's now
+	asked     time.Time        // when the soft signal was sent; zero: not yet
+	forced    time.Time        // the same for SIGKILL
+	freed     time.Time        // when its sockets were found to be gone
+	manager   *manager.Manager // that was found, if any was asked for
+	managed   *manager.Manager // the same, if its lever is to be used
+	said      *manager.Manager // that its record names
+	inService bool             // it is in a service of systemd that nobody was asked about
+	lifted    bool             // it is left alone, and would not be with --override
+	pull      *pull            // and once it is
+	result    Result           // an Outcome is set once it is settled
 }
 
 func (t *target) settled() bool { return t.result.Outcome != "" }
@@ -46,10 +51,24 @@ func (t *target) close() {
 
 // join adds another socket that the same process holds, and the same thing
 // manages.
-func (t *target) join(l listeners.Listener) {
+func (t *target) join(ctx context.Context, l listeners.Listener, said *manager.Manager) {
 	t.sockets = append(t.sockets, l)
 	if t.result.Outcome == Released { // of the sockets that it was asked for until now
-		t.verify()
+		if !t.decided {
+			t.holder, t.said = l, said
+		}
+		t.consider(ctx)
+	}
+	if !t.settled() && l.Protected != "" {
+		t.settle(Protected, string(l.Protected), t.info.Name)
+	}
+}
+
+// consider settles t unless it is the holder that was named, and to be ended.
+func (t *target) consider(ctx context.Context) {
+	if t.verify(); !t.settled() && !t.decided {
+		t.decided = true
+		t.decide(ctx, t.opts)
 	}
 }
 
@@ -101,18 +120,31 @@ func (t *target) prepare(ctx context.Context, opts Options, said *manager.Manage
 		t.fail(err, "unverified")
 		return
 	}
+	t.manner, t.said = opts.manner(t.info), said
 	t.others = sync.OnceValue(func() bool { return manager.ForOthers(pin, t.info) })
-	if t.verify(); !t.settled() {
-		t.decide(ctx, opts, said)
-	}
+	t.consider(ctx)
+}
+
+// isPast reports whether what the record says was so, and is not any more: the
+// holder is gone, or has given the socket up.
+func (t *target) isPast() bool {
+	return t.thread || t.result.Outcome == Gone || t.result.Outcome == Reused || t.result.Outcome == Released
+}
+
+// proves reports whether a record proves by its socket, without its holder, whom
+// it means: a cookie is given to one socket in a boot. Whoever has that socket
+// now is meant.
+func proves(l listeners.Listener) bool {
+	return l.Owner == "" && l.Socket.Cookie != "" && l.Birth.OfThisBoot()
 }
 
 // unseen looks for a lever of a holder that we may not see: systemd tells
 // everybody where it listens, and who may use the engine need not see its proxy
-// to stop a container.
+// to stop a container. Neither tells who is outside of our PID namespace; and with
+// a /proc of another one we do not see what we are in ourselves.
 func (t *target) unseen(ctx context.Context, opts Options) {
 	var m *manager.Manager
-	if opts.Via != ViaProcess {
+	if opts.Via != ViaProcess && t.holder.HiddenBy != listeners.ByNamespace && process.Visible() == nil {
 		if m = manager.SocketUnitOf(ctx, t.holder); m == nil {
 			m = manager.Publisher(ctx, t.holder)
 		}
@@ -157,22 +189,24 @@ func (t *target) verify() {
 // decide settles t if it must not be ended, and finds the lever of one that is
 // not to be signalled. What a record says of its manager is not trusted with
 // that, since it could name any command: it can only have t left alone.
-func (t *target) decide(ctx context.Context, opts Options, said *manager.Manager) {
-	protected, err := process.Protect(t.pin, t.info)
+func (t *target) decide(ctx context.Context, opts Options) {
+	protected, err := pidcheck.Protect(t.pin, t.info, t.holder)
 	if err != nil {
 		t.fail(err, "unverified")
 		return
 	}
 	if opts.Via != ViaProcess {
 		t.manager = manager.Of(ctx, t.pin, t.info, t.holder)
+	} else if t.said == nil {
+		t.inService = strings.HasSuffix(manager.UnitOf(t.holder.PID), ".service")
 	}
 	if ctx.Err() != nil { // and nobody could be asked
 		t.settle(Interrupted, "", "")
 		return
 	}
 	way := pidcheck.Decide(protected, t.manager.Control(), opts.leave())
-	if way == pidcheck.BySignal && pidcheck.Decide(protected, said.Control(), opts.leave()) == pidcheck.Managed {
-		t.manager, way = said, pidcheck.Managed
+	if way == pidcheck.BySignal && pidcheck.Decide(protected, t.said.Control(), opts.leave()) == pidcheck.Managed {
+		t.manager, way = t.said, pidcheck.Managed
 	}
 	switch way {
 	case pidcheck.ByLever:
@@ -182,11 +216,22 @@ func (t *target) decide(ctx context.Context, opts Options, said *manager.Manager
 		t.result.Hint = t.otherwise(t.manager)
 	case pidcheck.Spared:
 		t.lifted = pidcheck.Decide(protected, t.manager.Control(), pidcheck.Leave{Override: true}).Ends()
-		t.settle(Protected, string(protected), t.info.Name)
+		t.settle(Protected, string(protected), t.info.Name+because(doubt(protected, t.info.PID)))
 		if t.manager != nil && t.manager.Reason != "" {
 			t.result.Hint = t.manager.Reason
 		}
 	}
+}
+
+// doubt says why a process is only taken for an ancestor.
+func doubt(protected process.Protection, pid int) string {
+	if protected != process.ProtectedAncestor {
+		return ""
+	}
+	if _, err := process.IsAncestor(pid); errors.Is(err, process.ErrCutOff) {
+		return err.Error()
+	}
+	return ""
 }
 
 // because is what is said behind a name, if there is a reason.
@@ -222,12 +267,12 @@ func (t *target) ended() {
 }
 
 // ask sends the soft signal, if t still is what it was.
-func (t *target) ask(opts Options) {
+func (t *target) ask() {
 	if t.verify(); t.settled() {
 		return
 	}
 	t.asked = time.Now()
-	err := t.pin.Terminate(opts.Signal)
+	err := t.pin.Terminate(t.manner.signal)
 	if errors.Is(err, process.ErrCannotAsk) { // to wait would be in vain
 		t.force()
 		return
@@ -259,7 +304,7 @@ func (t *target) force() {
 func (t *target) wouldDo(opts Options) {
 	switch {
 	case !t.settled() && t.managed != nil:
-		t.settle(WouldStop, "", t.managed.String())
+		t.settle(WouldStop, "", t.managed.All())
 		t.result.Stop = t.managed.Command(opts.Grace)
 	case !t.settled():
 		if err := t.pin.MayTerminate(); err != nil {
@@ -268,10 +313,10 @@ func (t *target) wouldDo(opts Options) {
 			return
 		}
 		t.settle(WouldTerminate, "", "")
-		t.result.Signals = []string{t.pin.WouldSend(opts.Signal)}
-	case t.result.Outcome == Ghost && opts.mayClose():
+		t.result.Signals = []string{t.pin.WouldSend(t.manner.signal)}
+	case t.result.Outcome == Ghost && opts.mayClose() && t.holder.State != listeners.Bound:
 		t.settle(WouldClose, "", "")
-	case t.result.Outcome == Ghost && opts.Ghosts == CloseGhosts:
+	case t.result.Outcome == Ghost && opts.Ghosts == CloseGhosts && !opts.mayClose():
 		t.leaveOpen()
 	case t.result.Outcome.Failed():
 		if t.result.Reason == "" {
@@ -290,7 +335,7 @@ func (t *target) hasAny(live table) bool {
 func hint(t *target) string {
 	switch t.result.Outcome {
 	case Hidden:
-		return listeners.Unhide(t.command("killport"))
+		return listeners.Unhide(t.holder, t.command("killport"))
 	case Denied:
 		return "run it as " + process.Superuser() + ": " + t.command(process.Elevated("killport")...)
 	case Protected:
@@ -333,20 +378,14 @@ func (t *target) obstacle() string {
 	return ""
 }
 
+// ghostHint leads to who may have it. To close it is for portdiag to say, which
+// knows whether it is the kernel's own.
 func (t *target) ghostHint() string {
-	look := "look who may have it: " + t.command("portdiag")
 	switch {
 	case len(t.holder.Heirs) > 0:
 		return "end what inherited it: " + t.command("killport", "--heirs")
 	case runtime.GOOS == "windows":
 		return "look as administrator who inherited it: " + t.command("portdiag")
-	case t.holder.Proto == listeners.UDP: // the kernel leaves those bound that it is told to close
-		return look
 	}
-	return t.command(process.Elevated("killport", "--close-ghosts")...) + ", or " + look
-}
-
-// command is how a command is asked about the port, for a person to paste.
-func (t *target) command(argv ...string) string {
-	return shell.Join(append(argv, t.holder.Query().Args()...)...)
+	return "look who may have it: " + t.command("portdiag")
 }

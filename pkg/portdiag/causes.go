@@ -26,15 +26,16 @@ var Causes = []About{
 		"`killport --override PORT` ends ancestors, and what serves many. For the others there is no command: stop them by their own means.",
 	},
 	{
-		CauseHidden, "A socket listens, and the process that has it is not visible.",
-		"It belongs to another user, or `/proc` is mounted so that it hides others.", "Look again as root: `sudo portdiag PORT`. Who is root already lacks CAP_SYS_PTRACE, or is in a user namespace.",
+		CauseHidden, "A socket has the port, and the process that has the socket is not visible.",
+		"It belongs to another user, or `/proc` is mounted so that it hides others; or we are in a PID namespace of our own (a container, a sandbox), and it is outside; or processes are born faster than they can be looked at.",
+		"Look again as root: `sudo portdiag PORT`. Who is root already lacks CAP_SYS_PTRACE, is in a user namespace, or is kept from that process all the same. From inside of a PID namespace there is no command: look from outside.",
 	},
 	{
 		CauseGhost, "A socket listens that no process has open; on Windows, one of a process that has ended.",
-		"Linux: it is in flight in a Unix socket (SCM_RIGHTS), registered with an io_uring, of a process that takes long to exit, or of one in an outer PID namespace; or it is the kernel's own, for NFS or iSCSI. " +
+		"Linux: it is in flight in a Unix socket (SCM_RIGHTS), registered with an io_uring, of a process that takes long to exit; or it is the kernel's own, for NFS or iSCSI. " +
 			"Windows: the process that bound it has ended, and a child has inherited its handle; the table goes on naming the one that ended.",
 		"Linux: end the candidate that is named: `kill PID`. If it is not one alone, have the kernel close the socket: `sudo killport --close-ghosts PORT`. " +
-			"That is for TCP, and not from inside a PID namespace, where a ghost may be a server that runs well outside of it. " +
+			"That is for TCP, and for a socket that listens; and not from inside a PID namespace, where what nobody has may be a server's that runs well outside of it: there it is `hidden`. " +
 			"Windows: end the heirs, which are named: `killport --heirs PORT`. If none is, look as administrator.",
 	},
 	{
@@ -45,7 +46,7 @@ var Causes = []About{
 	{
 		CauseUnit, "A process listens that belongs to a service of systemd.",
 		"The service was started at boot or by hand, and `Restart=` starts it again when it is ended.",
-		"`systemctl stop UNIT`, and `systemctl disable UNIT` to keep it from coming back at boot. `killport PORT` stops it.",
+		"`systemctl stop UNIT`, and `systemctl disable UNIT` to keep it from coming back at boot. `killport PORT` stops it, unless others that need it would be stopped too: then it names them all.",
 	},
 	{
 		CauseSocketUnit, "PID 1, or a user's systemd, listens.", "A socket unit: systemd listens, and starts the service at the first connection.",
@@ -66,13 +67,14 @@ var Causes = []About{
 		"Stop the service: `sudo systemctl stop nfs-server.service`; delete the endpoint, `sudo ip mptcp endpoint delete id 1`, or the tunnel, `sudo ip link delete dev vxlan0`. Tunnels of one kind may share a port: all of them are named.",
 	},
 	{
-		CauseBound, "Nobody listens, and bind says EADDRINUSE (Windows: WSAEADDRINUSE).", "A process has bound the port and does not listen, or not yet.",
-		"End that process, which is named: `kill PID`; on Windows `taskkill -F -PID PID`. If a container or a service has it, stop that.",
+		CauseBound, "Nobody listens, and bind says EADDRINUSE (Windows: WSAEADDRINUSE), unless both set SO_REUSEADDR.",
+		"A process has bound the port and does not listen, or not yet. Linux shows that from 6.8 on.",
+		"`killport PORT` ends it, as it ends what listens. On Windows: `taskkill -F -PID PID`.",
 	},
 	{
 		CauseConnection, "Nobody listens, and bind says EADDRINUSE (Windows: WSAEADDRINUSE).",
 		"A connection has the port as its local one: a client that got it from the ephemeral range, or what is left of a server.",
-		"End the processes that are named: `kill PID`; on Windows `taskkill -F -PID PID`. If a container or a service has them, stop that. What nobody has any more ends by itself. Choose a port outside of `net.ipv4.ip_local_port_range`.",
+		"End the processes that are named: `kill PID`; on Windows `taskkill -F -PID PID`. If a container or a service has them, stop that. What nobody has any more ends by itself. killport ends no connection. Choose a port outside of `net.ipv4.ip_local_port_range`.",
 	},
 	{
 		CauseEphemeral, "A connection or a bound socket has the port, and the port is one of those that the kernel gives to clients.",

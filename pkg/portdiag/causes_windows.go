@@ -153,7 +153,7 @@ func readForwards(kind string) ([]netsh.Forward, error) {
 
 // http explains a port on which the kernel listens by the programs that have
 // registered URLs, and by the state of the driver.
-func (r *Report) http(ctx context.Context, q listeners.Query) {
+func (r *Report) http(ctx context.Context, q listeners.Query, ask runner) {
 	state, err := httpDriver()
 	if err != nil {
 		r.Unseen = append(r.Unseen, "the service HTTP: "+err.Error())
@@ -164,7 +164,7 @@ func (r *Report) http(ctx context.Context, q listeners.Query) {
 		Remedy:  &Remedy{Command: []string{"netsh", "http", "show", "servicestate", "view=requestq"}, NeedsAdmin: true},
 	}
 	r.Findings = append(r.Findings, f)
-	output, err := runNetsh(ctx, "http", "show", "servicestate", "view=requestq")
+	output, err := ask(ctx, "http", "show", "servicestate", "view=requestq")
 	if err != nil {
 		r.Unseen = append(r.Unseen, "the queues of http.sys: "+err.Error())
 	}

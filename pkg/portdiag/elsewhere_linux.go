@@ -2,6 +2,7 @@ package portdiag
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"os"
@@ -22,13 +23,13 @@ import (
 // that we may know of without seeing their processes; and, of a port on which
 // nobody listens, the packet filter, other network namespaces, the ranges that
 // the kernel gives ports from.
-func (r *Report) elsewhere(ctx context.Context, q listeners.Query) {
-	r.behindTheScenes(ctx, q)
-	if len(r.Listeners) > 0 {
+func (r *Report) elsewhere(ctx context.Context, s *Survey, q listeners.Query) {
+	r.behindTheScenes(ctx, s, q)
+	if slices.ContainsFunc(r.Listeners, listens) {
 		return
 	}
-	r.redirected(ctx, q)
-	r.Findings = append(r.Findings, inNamespaces(ctx, q)...)
+	r.redirected(ctx, s, q)
+	r.Findings = append(r.Findings, s.elsewhere(ctx, q)...)
 	r.ranges(q)
 }
 
@@ -37,11 +38,14 @@ func (r *Report) has(c Cause) bool {
 }
 
 // behindTheScenes asks the engine, and systemd, about a port whose holder is
-// hidden, and the engine about one that nobody listens on.
-func (r *Report) behindTheScenes(ctx context.Context, q listeners.Query) {
+// hidden, and the engine about one that nobody listens on. Neither tells who is
+// outside of our PID namespace.
+func (r *Report) behindTheScenes(ctx context.Context, s *Survey, q listeners.Query) {
 	l := listeners.Listener{Proto: q.Proto, LocalPort: q.Port, LocalAddr: "0.0.0.0"}
 	if len(r.Listeners) > 0 {
-		at := slices.IndexFunc(r.Listeners, func(l Listener) bool { return l.Owner == listeners.OwnerHidden })
+		at := slices.IndexFunc(r.Listeners, func(l Listener) bool {
+			return l.Owner == listeners.OwnerHidden && l.HiddenBy != listeners.ByNamespace
+		})
 		if at < 0 {
 			return
 		}
@@ -50,6 +54,8 @@ func (r *Report) behindTheScenes(ctx context.Context, q listeners.Query) {
 			r.Findings = append(r.Findings, managedFinding(m, 0))
 			return
 		}
+	} else if !s.published(ctx, q) {
+		return
 	}
 	if m := manager.Publisher(ctx, l); m != nil {
 		f := managedFinding(m, 0)
@@ -60,10 +66,27 @@ func (r *Report) behindTheScenes(ctx context.Context, q listeners.Query) {
 	}
 }
 
-// redirected looks into the packet filter, which only root may.
-func (r *Report) redirected(ctx context.Context, q listeners.Query) {
-	proto := strings.ToLower(string(q.Proto))
-	var found []netfilter.Redirect
+// host is what there is to know about it whatever the port, once it was asked for.
+type host struct {
+	filter     []listing
+	filterRead bool
+	networks   []network
+	networked  bool
+}
+
+// listing is what a tool says of the packet filter.
+type listing struct {
+	tool string
+	out  []byte
+	err  error
+}
+
+// rules asks the tools that are here, each once.
+func (s *Survey) rules(ctx context.Context) []listing {
+	if s.filterRead {
+		return s.filter
+	}
+	s.filterRead = true
 	for _, tool := range [][]string{
 		{"iptables-save", "-t", "nat"},
 		{"ip6tables-save", "-t", "nat"},
@@ -73,17 +96,28 @@ func (r *Report) redirected(ctx context.Context, q listeners.Query) {
 			continue
 		}
 		if os.Geteuid() > 0 {
-			r.Unseen = append(r.Unseen, "the packet filter: it takes root")
+			s.filter = []listing{{err: errors.New("the packet filter: it takes root")}}
 			break
 		}
 		out, err := command.Ask(ctx, tool...)
+		s.filter = append(s.filter, listing{tool[0], out, err})
+	}
+	return s.filter
+}
+
+// redirected looks into the packet filter, which only root may.
+func (r *Report) redirected(ctx context.Context, s *Survey, q listeners.Query) {
+	proto := strings.ToLower(string(q.Proto))
+	var found []netfilter.Redirect
+	for _, said := range s.rules(ctx) {
 		var rules []netfilter.Redirect
+		err := said.err
 		switch {
 		case err != nil:
-		case tool[0] == "nft":
-			rules, err = netfilter.ParseNFT(out, proto, q.Port)
+		case said.tool == "nft":
+			rules, err = netfilter.ParseNFT(said.out, proto, q.Port)
 		default:
-			rules = netfilter.ParseSave(out, strings.TrimSuffix(tool[0], "-save"), proto, q.Port)
+			rules = netfilter.ParseSave(said.out, strings.TrimSuffix(said.tool, "-save"), proto, q.Port)
 		}
 		if err != nil {
 			r.Unseen = append(r.Unseen, err.Error())
@@ -95,9 +129,25 @@ func (r *Report) redirected(ctx context.Context, q listeners.Query) {
 	}
 }
 
-// inNamespaces looks for those who listen on the port in other network
-// namespaces than ours.
-func inNamespaces(ctx context.Context, q listeners.Query) []Finding {
+// published reports whether the engine may have published the port. Of many
+// ports it is first asked about all at once; manager remembers the answer.
+func (s *Survey) published(ctx context.Context, q listeners.Query) bool {
+	return s.low == s.high || manager.Publishes(ctx, q.Proto, s.low, s.high)
+}
+
+// network is a network namespace that is not ours.
+type network struct {
+	name    string // net:[…]
+	members []int
+	sockets map[listeners.Proto]map[uint16][]procfs.NetSocket // that listen, by port, as far as they were read
+}
+
+// others are the other network namespaces of this host, each once.
+func (s *Survey) others() []network {
+	if s.networked {
+		return s.networks
+	}
+	s.networked = true
 	const most = 256 // namespaces
 	ours, err := os.Readlink("/proc/self/ns/net")
 	if err != nil || process.Visible() != nil {
@@ -111,50 +161,63 @@ func inNamespaces(ctx context.Context, q listeners.Query) []Finding {
 			members[ns] = append(members[ns], pid)
 		}
 	}
+	for _, name := range slices.Sorted(maps.Keys(members)) {
+		s.networks = append(s.networks, network{name, members[name], map[listeners.Proto]map[uint16][]procfs.NetSocket{}})
+	}
+	return s.networks
+}
+
+// elsewhere looks for those who listen on the port in other network namespaces
+// than ours.
+func (s *Survey) elsewhere(ctx context.Context, q listeners.Query) []Finding {
 	var found []Finding
-	for _, ns := range slices.Sorted(maps.Keys(members)) {
+	for _, n := range s.others() {
 		if ctx.Err() != nil {
 			break
 		}
-		for _, s := range listening(members[ns][0], q) {
-			found = append(found, namespaceFinding(ctx, ns, s, members[ns], q))
+		for _, socket := range n.listening(q.Proto)[q.Port] {
+			found = append(found, s.namespaceFinding(ctx, n, socket, q))
 		}
 	}
 	return found
 }
 
-// listening are the sockets that listen on the port in the namespace of pid.
-func listening(pid int, q listeners.Query) []procfs.NetSocket {
+// listening are the sockets that listen in the namespace, by port.
+func (n network) listening(proto listeners.Proto) map[uint16][]procfs.NetSocket {
+	if known := n.sockets[proto]; known != nil {
+		return known
+	}
 	const listen, unconnected = 10, 7 // TCP_LISTEN, TCP_CLOSE: include/net/tcp_states.h
 	state := uint8(listen)
-	if q.Proto == listeners.UDP {
+	if proto == listeners.UDP {
 		state = unconnected
 	}
-	var found []procfs.NetSocket
+	found := map[uint16][]procfs.NetSocket{}
 	for _, suffix := range []string{"", "6"} {
-		f, err := os.Open(fmt.Sprintf("/proc/%d/net/%s%s", pid, strings.ToLower(string(q.Proto)), suffix))
+		f, err := os.Open(fmt.Sprintf("/proc/%d/net/%s%s", n.members[0], strings.ToLower(string(proto)), suffix))
 		if err != nil {
 			continue
 		}
 		_ = procfs.ParseNet(f, func(s procfs.NetSocket) {
-			if s.State == state && s.Local.Port() == q.Port && !slices.Contains(found, s) {
-				found = append(found, s)
+			if port := s.Local.Port(); s.State == state && !slices.Contains(found[port], s) {
+				found[port] = append(found[port], s)
 			}
 		})
 		f.Close()
 	}
+	n.sockets[proto] = found
 	return found
 }
 
 // namespaceFinding names who has the socket among the members of a namespace.
-func namespaceFinding(ctx context.Context, ns string, s procfs.NetSocket, members []int, q listeners.Query) Finding {
+func (s *Survey) namespaceFinding(ctx context.Context, n network, at procfs.NetSocket, q listeners.Query) Finding {
 	f := Finding{
 		Cause: CauseNamespace, Severity: Info,
-		Evidence: map[string]any{"addr": s.Local.String(), "namespace": ns, "inode": s.Inode, "uid": s.UID},
-		Summary:  fmt.Sprintf("free here; in another network namespace somebody listens on %s", s.Local),
+		Evidence: map[string]any{"addr": at.Local.String(), "namespace": n.name, "inode": at.Inode, "uid": at.UID},
+		Summary:  fmt.Sprintf("in another network namespace somebody listens on %s", at.Local),
 	}
-	l := listeners.Listener{Proto: q.Proto, LocalAddr: s.Local.Addr().String(), LocalPort: q.Port, Socket: listeners.ID{Inode: s.Inode}}
-	for _, pid := range members {
+	l := listeners.Listener{Proto: q.Proto, LocalAddr: at.Local.Addr().String(), LocalPort: q.Port, Socket: listeners.ID{Inode: at.Inode}}
+	for _, pid := range n.members {
 		p, err := process.Open(pid)
 		if err != nil {
 			continue
@@ -166,8 +229,8 @@ func namespaceFinding(ctx context.Context, ns string, s procfs.NetSocket, member
 			continue
 		}
 		f.Evidence["pid"], f.Evidence["name"] = pid, info.Name
-		f.Summary = fmt.Sprintf("free here; in another network namespace %s (PID %d) listens on %s", info.Name, pid, s.Local)
-		f.Remedy = asRoot(append([]string{"nsenter", "--target", strconv.Itoa(pid), "--net", "killport"}, q.Args()...)...)
+		f.Summary = fmt.Sprintf("in another network namespace %s (PID %d) listens on %s", info.Name, pid, at.Local)
+		f.Remedy = asRoot(append([]string{"nsenter", "--target", strconv.Itoa(pid), "--net"}, question{q, s.flags}.killport()...)...)
 		if m := manager.Of(ctx, p, info, l); m != nil && m.Kind == manager.Container {
 			f.Evidence["container"] = m.Name
 			f.Summary += ", in " + m.String()

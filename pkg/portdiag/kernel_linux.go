@@ -22,11 +22,29 @@ var kernelServices = map[uint16]struct{ thread, what, unit string }{
 	445:  {"ksmbd", "the SMB server", "ksmbd.service"},
 }
 
-// nobodys explains a socket that no process has: by the kernel, or as a ghost.
-func (r *Report) nobodys(ctx context.Context, q listeners.Query) Finding {
+// nobodys explains a socket that no process has, as far as we see: by the kernel,
+// or, if that is certain, as a ghost.
+func (r *Report) nobodys(ctx context.Context, s *Survey, q listeners.Query) {
+	at := slices.IndexFunc(r.Listeners, func(l Listener) bool {
+		return l.Owner == listeners.OwnerNone || l.HiddenBy == listeners.ByNamespace
+	})
+	if at < 0 {
+		return
+	}
 	threads := kernelThreads()
+	f, ok := r.kernel(ctx, q, threads)
+	if !ok && r.Listeners[at].Owner == listeners.OwnerNone {
+		f, ok = ghost(ctx, question{q, s.flags}, r.Listeners[at].Listener, elusive(threads)), true
+	}
+	if ok {
+		r.Findings = append(r.Findings, r.inTheWay(f))
+	}
+}
+
+// kernel finds what the kernel has the port for.
+func (r *Report) kernel(ctx context.Context, q listeners.Query, threads []string) (Finding, bool) {
 	if f, ok := serviceFinding(q.Port, threads); ok {
-		return f
+		return f, true
 	}
 	switch q.Proto {
 	case listeners.UDP:
@@ -35,7 +53,7 @@ func (r *Report) nobodys(ctx context.Context, q listeners.Query) Finding {
 			r.Unseen = append(r.Unseen, "the tunnels of the kernel: "+err.Error())
 		}
 		if len(found) > 0 {
-			return tunnelFinding(found)
+			return tunnelFinding(found), true
 		}
 	case listeners.TCP:
 		found, err := endpoints(ctx, q.Port)
@@ -43,10 +61,10 @@ func (r *Report) nobodys(ctx context.Context, q listeners.Query) Finding {
 			r.Unseen = append(r.Unseen, "the MPTCP endpoints: "+err.Error())
 		}
 		if len(found) > 0 {
-			return endpointFinding(found[0])
+			return endpointFinding(found[0]), true
 		}
 	}
-	return ghost(ctx, q, elusive(threads))
+	return Finding{}, false
 }
 
 // kernelThreads are the names of those that run.

@@ -41,7 +41,10 @@ func managedFinding(m *manager.Manager, pid int) Finding {
 	default:
 		f.Summary += ", and starts it again (" + m.Restart + ")"
 	}
-	if m.Reason != "" {
+	switch {
+	case m.Control() == manager.StopsOthers:
+		f.Summary += "; killport leaves it alone: " + m.Reason
+	case m.Reason != "":
 		f.Summary += "; killport cannot stop it: " + m.Reason
 	}
 	if len(m.Stop) > 0 {
@@ -95,6 +98,11 @@ func evidenceOf(m *manager.Manager, pid int) map[string]any {
 	} {
 		if value != "" {
 			evidence[key] = value
+		}
+	}
+	for key, names := range map[string][]string{"also_stops": m.AlsoStops, "listens": m.Listens} {
+		if len(names) > 0 {
+			evidence[key] = names
 		}
 	}
 	if m.User {

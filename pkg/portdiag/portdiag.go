@@ -24,22 +24,24 @@ type Verdict string
 // The verdicts.
 const (
 	Free    Verdict = "free"    // it can be had
-	Held    Verdict = "held"    // somebody listens, and we know who
-	Hidden  Verdict = "hidden"  // somebody listens, and we may not see who
-	Ghost   Verdict = "ghost"   // it is listened on, and nobody has the socket
-	Blocked Verdict = "blocked" // nobody listens, and yet it cannot be had
+	Held    Verdict = "held"    // somebody listens, or has bound it, and we know who
+	Hidden  Verdict = "hidden"  // somebody does, and we may not see who
+	Ghost   Verdict = "ghost"   // there is such a socket, and nobody has it
+	Blocked Verdict = "blocked" // there is none, and yet it cannot be had
 )
 
 // Report is the record of a port.
 type Report struct {
 	Port      uint16          `json:"port"`
 	Proto     listeners.Proto `json:"proto,omitempty"` // only if it is not TCP
+	Addr      string          `json:"addr,omitempty"`  // that was asked about, IPv6 in brackets
 	Verdict   Verdict         `json:"verdict"`
 	Bindable  bool            `json:"bindable"`             // a bind was made, and given up
 	BindError string          `json:"bind_error,omitempty"` // or it failed: EADDRINUSE, EACCES …
 	Listeners []Listener      `json:"listeners"`
 	Findings  []Finding       `json:"findings"`
-	Unseen    []string        `json:"unseen,omitempty"` // what could not be looked at, and why
+	Unseen    []string        `json:"unseen,omitempty"`   // what could not be looked at, and why
+	Isolated  []string        `json:"isolated,omitempty"` // namespaces that are not the host's: pid, net
 }
 
 // Listener is a listener with what pidcheck says of its holder.
@@ -48,6 +50,7 @@ type Listener struct {
 	Check pidcheck.Result `json:"pidcheck"`
 	Why   []Link          `json:"why,omitempty"` // from the socket to what started it
 
+	ask  question // about it alone
 	also []string // what else is freed with its holder
 }
 
@@ -70,7 +73,7 @@ const (
 	CauseProtected  Cause = "protected"         // and it is one that killport does not end
 	CauseHidden     Cause = "hidden"            // a process listens which we may not see
 	CauseGhost      Cause = "ghost"             // a socket listens that nobody has open
-	CauseBound      Cause = "bound"             // a socket is bound and does not listen
+	CauseBound      Cause = "bound"             // a process has bound the port and does not listen
 	CauseConnection Cause = "connection"        // connections have the port as their local one
 	CauseTimeWait   Cause = "time_wait"         // connections have ended a moment ago
 	CauseService    Cause = "service"           // the process that listens is a service of Windows, or several
@@ -116,89 +119,101 @@ func asRoot(command ...string) *Remedy {
 
 // lookAsRoot is the remedy for not seeing a holder; nil if root would see no
 // more, or if we are root.
-func lookAsRoot(q listeners.Query) *Remedy {
-	if process.Visible() != nil || os.Geteuid() == 0 && !process.MayTraceAll() {
+func lookAsRoot(q question) *Remedy {
+	if process.Visible() != nil || os.Geteuid() == 0 {
 		return nil
 	}
-	return asRoot(append([]string{"portdiag"}, q.Args()...)...)
+	return asRoot(q.portdiag()...)
 }
 
 // Source explains each port.
 func Source(queries ...listeners.Query) jsonl.Source {
 	return func(ctx context.Context) jsonl.Seq {
 		return func(yield func(jsonl.Record, error) bool) {
-			for _, q := range queries {
-				var r jsonl.Record
-				report, err := Diagnose(ctx, q)
-				if err == nil {
-					r, err = jsonl.New(report)
-				}
-				if !yield(r, err) {
+			s, ctx := NewSurvey(nil, queries...), manager.Remember(ctx)
+			for some := range slices.Chunk(queries, batch) {
+				found, err := listeners.List(ctx, some...)
+				if err != nil {
+					yield(jsonl.Record{}, err)
 					return
+				}
+				for _, q := range some {
+					var r jsonl.Record
+					report, err := s.Explain(ctx, q, found)
+					if err == nil {
+						r, err = jsonl.New(report)
+					}
+					if !yield(r, err) {
+						return
+					}
 				}
 			}
 		}
 	}
 }
 
+// batch is how many ports are explained by one listing: to explain one may take
+// a moment, and the listing gets old.
+const batch = 64
+
 // Bindable makes one bind of the port, without listen, and gives it up; on
 // Windows one for each family. It returns the name of the error: EADDRINUSE.
 // Who waits for a port must not ask again and again.
 func Bindable(q listeners.Query) (ok bool, name string) { return bindable(q) }
 
-// Diagnose explains one port.
-func Diagnose(ctx context.Context, q listeners.Query) (Report, error) {
-	r := Report{Port: q.Port, Listeners: []Listener{}, Findings: []Finding{}}
+// Explain explains one port, by what was found to listen, or to be bound.
+func (s *Survey) Explain(ctx context.Context, q listeners.Query, found []listeners.Listener) (Report, error) {
+	r := Report{Port: q.Port, Addr: q.Where(), Listeners: []Listener{}, Findings: []Finding{}, Isolated: process.Isolated()}
 	if q.Proto != listeners.TCP {
 		r.Proto = q.Proto
 	}
-	ctx = manager.Remember(ctx)
-	found, err := listeners.List(ctx, q)
-	if err != nil {
-		return r, err
-	}
+	found = slices.DeleteFunc(slices.Clone(found), func(l listeners.Listener) bool { return !q.Asks(l) })
 	for _, l := range found {
-		found := Listener{Listener: l, Check: pidcheck.Check(ctx, l)}
+		about := Listener{Listener: l, Check: pidcheck.Check(ctx, l), ask: s.about(l, q, found)}
 		if l.PID != 0 {
-			found.Why = why(found)
+			about.Why = why(about)
 		}
-		r.Listeners = append(r.Listeners, found)
+		r.Listeners = append(r.Listeners, about)
 	}
-	r.survey(ctx)
+	r.reach(ctx, s)
 	r.Bindable, r.BindError = bindable(q)
 	r.Verdict = r.judge()
 	if f, ok := absent(q, r.BindError); ok {
 		r.Findings = append(r.Findings, f)
 	}
 	for _, l := range r.Listeners {
-		r.Findings = append(r.Findings, l.findings()...)
+		r.Findings = append(r.Findings, l.findings(r.Bindable)...)
 	}
-	return r, r.explain(ctx, q)
+	return r, r.explain(ctx, s, q)
 }
 
-// survey notes what else is freed with each holder that killport ends.
-func (r *Report) survey(ctx context.Context) {
+// Diagnose explains one port.
+func Diagnose(ctx context.Context, q listeners.Query) (Report, error) {
+	found, err := listeners.List(ctx, q)
+	if err != nil {
+		return Report{}, err
+	}
+	return NewSurvey(nil, q).Explain(manager.Remember(ctx), q, found)
+}
+
+// reach notes what else, of all that listens, is freed with each holder that
+// killport ends.
+func (r *Report) reach(ctx context.Context, s *Survey) {
 	var asked []listeners.Listener
 	for _, l := range r.Listeners {
 		asked = append(asked, l.Listener)
 	}
-	var all []listeners.Socket
 	for i := range r.Listeners {
 		l := &r.Listeners[i]
 		way := l.Check.Way(pidcheck.Leave{Override: true})
-		p, err := process.Open(l.PID)
-		if l.Owner != "" || !way.Ends() || err != nil {
+		if l.Owner != "" || !way.Ends() {
 			continue
-		}
-		if all == nil {
-			all, _ = listeners.Sockets(ctx) // what cannot be read is not told
 		}
 		var lever *manager.Manager
 		if way == pidcheck.ByLever {
 			lever = l.Check.ManagedBy
 		}
-		l.also = pidcheck.Also(p, lever, all, asked)
-		p.Close()
+		l.also = pidcheck.Also(s.names(ctx, l.Listener), lever, asked)
 	}
 }
 
@@ -215,10 +230,14 @@ func absent(q listeners.Query, bindError string) (Finding, bool) {
 	}, true
 }
 
+func listens(l Listener) bool { return l.State == "" }
+
 func (r Report) judge() Verdict {
 	named := func(l Listener) bool { return l.Owner == "" }
 	hidden := func(l Listener) bool { return l.Owner == listeners.OwnerHidden }
 	switch {
+	case r.Bindable && !slices.ContainsFunc(r.Listeners, listens):
+		return Free // those that are merely bound share it with who sets SO_REUSEADDR
 	case slices.ContainsFunc(r.Listeners, named):
 		return Held
 	case slices.ContainsFunc(r.Listeners, hidden):
@@ -233,7 +252,7 @@ func (r Report) judge() Verdict {
 
 // findings says what stands in the way with one listener; those on a ghost
 // take a look at the whole system.
-func (l Listener) findings() []Finding {
+func (l Listener) findings(bindable bool) []Finding {
 	evidence := map[string]any{"addr": l.Addr()}
 	if l.Socket.Inode != 0 {
 		evidence["inode"] = l.Socket.Inode
@@ -245,7 +264,7 @@ func (l Listener) findings() []Finding {
 	case listeners.OwnerNone:
 		return nil
 	case listeners.OwnerHidden:
-		return []Finding{l.hidden(evidence)}
+		return []Finding{l.hidden(evidence, bindable)}
 	}
 	evidence["pid"], evidence["name"] = l.PID, l.Check.Name
 	f := Finding{
@@ -253,8 +272,11 @@ func (l Listener) findings() []Finding {
 		Summary: fmt.Sprintf("%s (PID %d, %s) listens on %s", l.Check.Name, l.PID, l.who(), l.Addr()),
 		Remedy:  l.remedy(),
 	}
+	if l.State == listeners.Bound {
+		f = l.bound(bindable)
+	}
 	if len(l.also) > 0 {
-		evidence["also_listens"] = l.also
+		f.Evidence["also_listens"] = l.also
 		f.Summary += "; with it goes " + strings.Join(l.also, ", ")
 	}
 	found := []Finding{f}
@@ -270,15 +292,45 @@ func (l Listener) findings() []Finding {
 	return found
 }
 
+// bound: who sets SO_REUSEADDR gets a port that was bound by one who did so too.
+func (l Listener) bound(bindable bool) Finding {
+	f := Finding{
+		Cause: CauseBound, Severity: Error,
+		Evidence: map[string]any{"addr": l.Addr(), "inode": l.Socket.Inode, "pids": []int{l.PID}},
+		Summary:  fmt.Sprintf("%s (PID %d, %s) has bound %s, and does not listen", l.Check.Name, l.PID, l.who(), l.Addr()),
+		Remedy:   l.remedy(),
+	}
+	if l.UID != nil {
+		f.Evidence["uid"] = *l.UID
+	}
+	if bindable {
+		f.Severity = Warning
+	}
+	return f
+}
+
+// has is what the socket of l does.
+func (l Listener) has() string {
+	if l.State == listeners.Bound {
+		return "is bound to"
+	}
+	return "listens on"
+}
+
 // hidden has a remedy where a look as root shows more.
-func (l Listener) hidden(evidence map[string]any) Finding {
+func (l Listener) hidden(evidence map[string]any, bindable bool) Finding {
 	f := Finding{
 		Cause: CauseHidden, Severity: Error, Evidence: evidence,
-		Summary: fmt.Sprintf("a process listens on %s which we may not see; the socket is %s's", l.Addr(), l.who()),
-		Remedy:  lookAsRoot(l.Query()),
+		Summary: fmt.Sprintf("a socket %s %s, of a process which we may not see; it is %s's", l.has(), l.Addr(), l.who()),
+	}
+	if l.HiddenBy != listeners.ByNamespace && l.HiddenBy != listeners.ByBirths {
+		f.Remedy = lookAsRoot(l.ask)
+	}
+	if bindable {
+		f.Severity = Warning // it is bound, and shares the port
 	}
 	if f.Remedy == nil {
-		f.Summary += "; " + listeners.Unhide(shell.Join(append([]string{"portdiag"}, l.Query().Args()...)...))
+		f.Summary += "; " + listeners.Unhide(l.Listener, shell.Join(l.ask.portdiag()...))
 	}
 	return f
 }
@@ -286,13 +338,13 @@ func (l Listener) hidden(evidence map[string]any) Finding {
 // remedy is how killport is asked to end the holder; nil if it would refuse.
 // What manages the holder may have a remedy of its own.
 func (l Listener) remedy() *Remedy {
-	command := append([]string{"killport"}, l.Query().Args()...)
+	command := l.ask.killport()
 	switch way := l.Check.Way(pidcheck.Leave{}); {
 	case way.Ends():
 	case l.Check.Way(pidcheck.Leave{Override: true}).Ends():
-		command = slices.Insert(command, 1, "--override")
+		command = l.ask.killport("--override")
 	case way == pidcheck.Managed && os.Geteuid() > 0 && !l.Check.ManagedBy.Spared(): // root may be able to stop it
-		return asRoot(append([]string{"portdiag"}, l.Query().Args()...)...)
+		return asRoot(l.ask.portdiag()...)
 	default:
 		return nil
 	}

@@ -67,87 +67,92 @@ func sockaddr(q listeners.Query) (family int, addr unix.Sockaddr) {
 	}
 	at := &unix.SockaddrInet6{Port: int(q.Port)}
 	if q.Addr.IsValid() {
-		at.Addr, at.ZoneId = q.Addr.As16(), zoneID(q.Addr)
+		at.Addr, at.ZoneId = q.Addr.As16(), listeners.ZoneIndex(q.Addr.Zone())
 	}
 	return unix.AF_INET6, at
 }
 
 // explain adds the findings that are not about a holder.
-func (r *Report) explain(ctx context.Context, q listeners.Query) error {
-	if slices.ContainsFunc(r.Listeners, func(l Listener) bool { return l.Owner == listeners.OwnerNone }) {
-		r.Findings = append(r.Findings, r.nobodys(ctx, q))
-	}
-	if len(r.Listeners) == 0 {
+func (r *Report) explain(ctx context.Context, s *Survey, q listeners.Query) error {
+	r.nobodys(ctx, s, q)
+	if !slices.ContainsFunc(r.Listeners, listens) {
 		if err := r.sockets(ctx, q); err != nil {
 			r.Unseen = append(r.Unseen, err.Error())
 		}
 	}
-	r.elsewhere(ctx, q)
+	r.elsewhere(ctx, s, q)
 	if f, ok := privileged(q, r.BindError); ok {
 		r.Findings = append(r.Findings, f)
 	}
 	return ctx.Err()
 }
 
-// sockets explains a port on which nobody listens by the other sockets that
-// have it as their local port.
-func (r *Report) sockets(ctx context.Context, q listeners.Query) error {
-	if q.Proto != listeners.TCP {
-		return nil
+// inTheWay is f, which is no more than a warning if bind says that the port can be
+// had.
+func (r *Report) inTheWay(f Finding) Finding {
+	if r.Bindable {
+		f.Severity = Warning
 	}
-	const all = 1<<(inetdiag.StateBoundInactive+1) - 1
-	var bound, waiting, open []inetdiag.Socket
-	err := listeners.Dump(ctx, unix.IPPROTO_TCP, all&^(1<<inetdiag.StateListen), q.Port, func(s inetdiag.Socket) {
-		switch s.State {
-		case inetdiag.StateClose: // as the kernel calls those of BoundInactive
-			bound = append(bound, s)
-		case inetdiag.StateTimeWait:
+	return f
+}
+
+// timerTimeWait is the timer of a connection that nobody has any more, and that the
+// kernel forgets when it fires: one in TIME_WAIT, or in FIN_WAIT2 before that
+// (inet_twsk_diag_fill, net/ipv4/inet_diag.c).
+const timerTimeWait = 3
+
+// sockets explains a port on which nobody listens by the connections that have
+// it as their local port. A UDP socket that is connected is in state ESTABLISHED.
+func (r *Report) sockets(ctx context.Context, q listeners.Query) error {
+	protocol, states := uint8(unix.IPPROTO_TCP), uint32(1<<inetdiag.StateBoundInactive-1)&^(1<<inetdiag.StateListen)
+	if q.Proto == listeners.UDP {
+		protocol, states = unix.IPPROTO_UDP, 1<<inetdiag.StateEstablished
+	}
+	var waiting, open []inetdiag.Socket
+	err := listeners.Dump(ctx, protocol, states, q.Port, func(s inetdiag.Socket) {
+		switch {
+		case !q.Matches(listeners.Socket{Proto: q.Proto, Local: s.Local}): // of another address
+		case s.State == inetdiag.StateTimeWait, s.Timer == timerTimeWait:
 			waiting = append(waiting, s)
 		default:
 			open = append(open, s)
 		}
 	})
-	if err != nil {
-		return err
-	}
-	severity := Error
-	if r.Bindable {
-		severity = Warning
-	}
-	for _, s := range bound {
-		r.Findings = append(r.Findings, boundFinding(ctx, q, s, severity))
-	}
 	if len(open) > 0 {
-		r.Findings = append(r.Findings, connectionFinding(ctx, q, open, severity))
+		r.Findings = append(r.Findings, r.inTheWay(connected(ctx, q, open)))
 	}
 	if len(waiting) > 0 {
 		r.Findings = append(r.Findings, r.waits(q, waiting))
 	}
-	return nil
-}
-
-func boundFinding(ctx context.Context, q listeners.Query, s inetdiag.Socket, severity Severity) Finding {
-	pids := holdersOf(ctx, s)
-	return Finding{
-		Cause: CauseBound, Severity: severity,
-		Evidence: map[string]any{"addr": s.Local.String(), "uid": s.UID, "inode": s.Inode, "pids": pids},
-		Summary:  fmt.Sprintf("%s is bound, and nobody listens on it: %s", s.Local, people(pids)),
-		Remedy:   endOrLook(ctx, q, pids),
+	if len(r.Listeners) == 0 && len(open) == 0 && q.Proto == listeners.TCP && r.BindError == "EADDRINUSE" && !listeners.ShowsBound(ctx) {
+		r.Unseen = append(r.Unseen, "sockets that are bound and do not listen: to see them takes sock_diag, and Linux 6.8 or later")
 	}
+	return err
 }
 
-func connectionFinding(ctx context.Context, q listeners.Query, open []inetdiag.Socket, severity Severity) Finding {
+func connected(ctx context.Context, q listeners.Query, open []inetdiag.Socket) Finding {
 	var remotes []string
-	for _, s := range open[:min(len(open), 10)] {
-		remotes = append(remotes, s.Remote.String())
+	left := true // by those who had it
+	for _, s := range open {
+		if len(remotes) < 10 {
+			remotes = append(remotes, s.Remote.String())
+		}
+		left = left && s.Inode == 0
 	}
-	pids := holdersOf(ctx, open...)
-	return Finding{
-		Cause: CauseConnection, Severity: severity,
+	pids := holdersOf(ctx, q.Proto, open)
+	who := people(pids)
+	if left {
+		who = "nobody has it any more, and the kernel is ending it"
+	}
+	f := Finding{
+		Cause: CauseConnection, Severity: Error,
 		Evidence: map[string]any{"count": len(open), "remotes": remotes, "pids": pids},
-		Summary:  fmt.Sprintf("%s as local port: %s", count(len(open), "connection has it", "connections have it"), people(pids)),
-		Remedy:   endOrLook(ctx, q, pids),
+		Summary:  fmt.Sprintf("%s as local port: %s", count(len(open), "connection has it", "connections have it"), who),
 	}
+	if !left {
+		f.Remedy = endOrLook(ctx, q, pids)
+	}
+	return f
 }
 
 // tardy is how late the kernel may let go of a connection in TIME_WAIT: a
@@ -171,7 +176,7 @@ func (r *Report) waits(q listeners.Query, waiting []inetdiag.Socket) Finding {
 		Remedy:   &Remedy{Command: []string{"sleep", fmt.Sprintf("%.0f", math.Ceil((longest + tardy).Seconds()))}},
 	}
 	switch {
-	case r.BindError == "EADDRINUSE" && !r.has(CauseBound) && !r.has(CauseConnection):
+	case r.BindError == "EADDRINUSE" && len(r.Listeners) == 0 && !r.has(CauseConnection):
 		f.Severity = Error
 		f.Summary = fmt.Sprintf("%s in TIME_WAIT for another %.0f s: until then no server can have the port", connections, longest.Seconds())
 	case bind(q, false) != nil:
@@ -183,10 +188,10 @@ func (r *Report) waits(q listeners.Query, waiting []inetdiag.Socket) Finding {
 }
 
 // holdersOf returns the PIDs that have some of the sockets open.
-func holdersOf(ctx context.Context, sockets ...inetdiag.Socket) []int {
+func holdersOf(ctx context.Context, proto listeners.Proto, sockets []inetdiag.Socket) []int {
 	var of []listeners.Socket
 	for _, s := range sockets {
-		of = append(of, listeners.Socket{Proto: listeners.TCP, Local: s.Local, UID: s.UID, ID: listeners.ID{Inode: uint64(s.Inode)}})
+		of = append(of, listeners.Socket{Proto: proto, Local: s.Local, UID: s.UID, ID: listeners.ID{Inode: uint64(s.Inode)}})
 	}
 	pids := []int{}
 	lines, _ := listeners.Holders(ctx, of)
@@ -217,20 +222,13 @@ func people(pids []int) string {
 	return strings.Join(names, ", ")
 }
 
-func name(pid int) string {
-	p, info, err := look(pid)
-	if err != nil {
-		return "a process"
-	}
-	p.Close()
-	return info.Name
-}
+func name(pid int) string { return cmp.Or(process.Glance(pid).Name, "a process") }
 
 // endOrLook is the remedy for holders of sockets that do not listen, of whom
 // some may be hidden.
 func endOrLook(ctx context.Context, q listeners.Query, pids []int) *Remedy {
 	if len(pids) == 0 && !process.MayTraceAll() {
-		return lookAsRoot(q)
+		return lookAsRoot(question{Query: q})
 	}
 	return end(ctx, q, pids)
 }
@@ -256,11 +254,10 @@ func privileged(q listeners.Query, bindError string) (Finding, bool) {
 
 // ghost looks for processes that may have the socket without having it open.
 // If that cannot be told, the kernel can be asked to close it: it does not do
-// that to a UDP socket (udp_abort leaves it bound), and nobody should ask who
-// cannot see all that may have it.
+// that to a UDP socket (udp_abort leaves it bound), nor to one that is merely bound.
 //
 // The kernel's own services may have it too, and would not be the same without.
-func ghost(ctx context.Context, q listeners.Query, kernel []string) Finding {
+func ghost(ctx context.Context, q question, l listeners.Listener, kernel []string) Finding {
 	var by suspects
 	pids, _ := process.All()
 	slices.Sort(pids)
@@ -270,7 +267,7 @@ func ghost(ctx context.Context, q listeners.Query, kernel []string) Finding {
 	f := Finding{
 		Cause: CauseGhost, Severity: Error,
 		Evidence: map[string]any{"scm_fds": nonNil(by.inflight), "io_uring": nonNil(by.rings), "exiting": nonNil(by.exiting), "kernel": kernel},
-		Summary:  "a socket listens that no process has open",
+		Summary:  "a socket " + Listener{Listener: l}.has() + " " + l.Addr() + " that no process has open",
 	}
 	alive := slices.Compact(slices.Sorted(slices.Values(slices.Concat(by.inflight, by.rings))))
 	if len(alive) > 0 {
@@ -280,16 +277,13 @@ func ghost(ctx context.Context, q listeners.Query, kernel []string) Finding {
 		f.Summary += "; wait for " + people(by.exiting) + ", which closes what it had"
 	}
 	if len(alive) == 1 && len(by.exiting) == 0 {
-		f.Remedy = end(ctx, q, alive)
+		f.Remedy = end(ctx, q.Query, alive)
 	}
 	if len(kernel) > 0 {
 		f.Summary += "; or with the kernel: " + strings.Join(kernel, ", ")
 	}
-	if f.Remedy == nil && len(kernel) == 0 && q.Proto == listeners.TCP && process.Outermost() {
-		f.Remedy = asRoot(append([]string{"killport", "--close-ghosts"}, q.Args()...)...)
-	}
-	if !process.Outermost() {
-		f.Summary += "; or with a process outside of this PID namespace"
+	if f.Remedy == nil && len(kernel) == 0 && l.Proto == listeners.TCP && l.State != listeners.Bound && process.Outermost() {
+		f.Remedy = asRoot(q.killport("--close-ghosts")...)
 	}
 	return f
 }

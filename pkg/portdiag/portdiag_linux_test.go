@@ -71,16 +71,21 @@ func TestGhostRemedy(t *testing.T) {
 			want = nil
 		}
 		var got []string
-		f := ghost(t.Context(), listeners.Query{Proto: proto, Port: 8000}, elusive([]string{"kthreadd"}))
+		q, l := question{Query: listeners.Query{Proto: proto, Port: 8000}}, listeners.Listener{Proto: proto, LocalPort: 8000}
+		f := ghost(t.Context(), q, l, elusive([]string{"kthreadd"}))
 		if f.Remedy != nil {
 			got = f.Remedy.Command
 		}
 		if !slices.Contains(f.Evidence["scm_fds"].([]int), unix.Getpid()) || !slices.Equal(got, want) {
 			t.Errorf("%s: %q; want %q: %+v", proto, got, want, f)
 		}
-		f = ghost(t.Context(), listeners.Query{Proto: proto, Port: 8000}, elusive([]string{"kthreadd", "lockd"}))
+		f = ghost(t.Context(), q, l, elusive([]string{"kthreadd", "lockd"}))
 		if f.Remedy != nil || !strings.Contains(f.Summary, "or with the kernel: lockd") {
 			t.Errorf("%s beside lockd: %+v; want no remedy", proto, f)
+		}
+		l.State = listeners.Bound
+		if f = ghost(t.Context(), q, l, elusive(nil)); f.Remedy != nil {
+			t.Errorf("%s, merely bound: %+v; want no remedy: the kernel does not close it", proto, f)
 		}
 	}
 }

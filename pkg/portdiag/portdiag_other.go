@@ -13,4 +13,11 @@ func bindable(listeners.Query) (bool, string) { return false, "unsupported" }
 
 func why(Listener) []Link { return nil }
 
-func (r *Report) explain(context.Context, listeners.Query) error { return errors.ErrUnsupported }
+func (r *Report) explain(context.Context, *Survey, listeners.Query) error {
+	return errors.ErrUnsupported
+}
+
+// host: there is nothing to know about one.
+type host struct{}
+
+var _ host

@@ -77,11 +77,30 @@ func sockaddr(at netip.AddrPort) (family int, addr windows.Sockaddr) {
 	if at.Addr().Is4() {
 		return windows.AF_INET, &windows.SockaddrInet4{Port: int(at.Port()), Addr: at.Addr().As4()}
 	}
-	return windows.AF_INET6, &windows.SockaddrInet6{Port: int(at.Port()), Addr: at.Addr().As16(), ZoneId: zoneID(at.Addr())}
+	return windows.AF_INET6, &windows.SockaddrInet6{Port: int(at.Port()), Addr: at.Addr().As16(), ZoneId: listeners.ZoneIndex(at.Addr().Zone())}
+}
+
+// host is what there is to know about it whatever the port, once it was asked for.
+type host struct{ printed map[string][]byte } // by netsh, for those arguments
+
+// ask is netsh, which takes a while, asked once.
+func (h *host) ask(ctx context.Context, args ...string) ([]byte, error) {
+	key := strings.Join(args, " ")
+	if known, ok := h.printed[key]; ok {
+		return known, nil
+	}
+	output, err := runNetsh(ctx, args...)
+	if err == nil {
+		if h.printed == nil {
+			h.printed = map[string][]byte{}
+		}
+		h.printed[key] = output
+	}
+	return output, err
 }
 
 // explain adds the findings that are not about a holder.
-func (r *Report) explain(ctx context.Context, q listeners.Query) error {
+func (r *Report) explain(ctx context.Context, s *Survey, q listeners.Query) error {
 	byHTTP := false
 	for _, l := range r.Listeners {
 		switch {
@@ -100,11 +119,11 @@ func (r *Report) explain(ctx context.Context, q listeners.Query) error {
 			r.Unseen = append(r.Unseen, err.Error())
 		}
 		if byHTTP {
-			r.http(ctx, q)
+			r.http(ctx, q, s.ask)
 		}
 	}
 	if r.Verdict == Blocked {
-		r.excluded(ctx, q, runNetsh)
+		r.excluded(ctx, q, s.ask)
 		if q.Proto == listeners.TCP {
 			r.sockets(ctx, q)
 		}
@@ -129,12 +148,12 @@ func ghost(l Listener) Finding {
 		Cause: CauseGhost, Severity: Error,
 		Evidence: map[string]any{"addr": l.Addr(), "pid": l.PID, "heirs": pids},
 		Summary:  "a socket listens whose process has ended; who inherited it cannot be seen",
-		Remedy:   &Remedy{Command: append([]string{"portdiag"}, l.Query().Args()...), NeedsAdmin: true},
+		Remedy:   &Remedy{Command: l.ask.portdiag(), NeedsAdmin: true},
 	}
 	if len(pids) > 0 {
 		slices.Sort(names)
 		f.Summary = "a socket listens whose process has ended; it was inherited by " + strings.Join(names, ", ")
-		f.Remedy = &Remedy{Command: append([]string{"killport", "--heirs"}, l.Query().Args()...)}
+		f.Remedy = &Remedy{Command: l.ask.killport("--heirs")}
 	}
 	return f
 }

@@ -21,6 +21,9 @@ func FuzzBirth(f *testing.F) {
 		if !x.Comparable(x) || x == y && !x.Comparable(y) {
 			t.Errorf("Birth(%q).Comparable(%q) = false; want true of equal ones", a, b)
 		}
+		if x.Same(y) != y.Same(x) || x == y && !x.Same(y) || x.Same(y) && !x.Comparable(y) {
+			t.Errorf("Birth(%q).Same(%q) = %v, %v the other way, comparable %v", a, b, x.Same(y), y.Same(x), x.Comparable(y))
+		}
 		if x.Comparable(y) != y.Comparable(x) {
 			t.Errorf("Birth(%q).Comparable(%q) = %v; want it both ways", a, b, x.Comparable(y))
 		}

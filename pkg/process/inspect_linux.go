@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path"
 	"path/filepath"
@@ -157,13 +158,25 @@ func (p *Pin) freezer(task string) string {
 	return ""
 }
 
+var errForeign = errors.New("/proc shows the processes of another PID namespace")
+
+// visible: in the /proc of an outer namespace we may have the same PID as inside
+// by coincidence, but there NSpid names both (since Linux 4.1; proc(5)).
 func visible() error {
 	self, err := os.Readlink("/proc/self")
 	if err != nil {
 		return err
 	}
-	if self != strconv.Itoa(os.Getpid()) {
-		return errors.New("/proc shows the processes of another PID namespace")
+	b, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		return err
+	}
+	status, err := procfs.ParseStatus(b)
+	if err != nil {
+		return err
+	}
+	if self != strconv.Itoa(os.Getpid()) || len(status.NSPID) > 1 {
+		return errForeign
 	}
 	return nil
 }
@@ -243,8 +256,37 @@ func mayTraceAll() bool {
 	return err == nil && status.CapEff&(1<<capSysPtrace) != 0
 }
 
+// The namespaces of the host have constant numbers: that of PIDs since Linux 3.8
+// (PROC_PID_INIT_INO of include/linux/proc_ns.h), that of the network since 6.18
+// (NET_NS_INIT_INO of include/uapi/linux/nsfs.h). Others get theirs from
+// 4026531840 on (PROC_DYNAMIC_FIRST of fs/proc/generic.c). They are variables for
+// tests alone, which link them otherwise (-X) to have a host of their own.
+var (
+	hostPIDs    = "pid:[4026531836]"
+	hostNetwork = "net:[4026531833]"
+)
+
 func outermost() bool {
-	const initial = "pid:[4026531836]" // PROC_PID_INIT_INO of include/linux/proc_ns.h
 	ns, err := os.Readlink("/proc/self/ns/pid")
-	return err == nil && ns == initial
+	return err == nil && ns == hostPIDs
+}
+
+func isolated() []string {
+	var names []string
+	if ns, err := os.Readlink("/proc/self/ns/pid"); err == nil && ns != hostPIDs {
+		names = append(names, "pid")
+	}
+	if ns, err := os.Readlink("/proc/self/ns/net"); err == nil && ns != hostNetwork && hasOwnNetwork(os.DirFS("/proc/sys/net/core")) {
+		names = append(names, "net")
+	}
+	return names
+}
+
+// hasOwnNetwork tells it by the settings of the network, before 6.18 too: those of
+// the whole host are shown in its own namespace only (net_core_table of
+// net/core/sysctl_net_core.c), those of a namespace in each.
+func hasOwnNetwork(settings fs.FS) bool {
+	_, ofAll := fs.Stat(settings, "netdev_max_backlog")
+	_, ofEach := fs.Stat(settings, "somaxconn")
+	return errors.Is(ofAll, fs.ErrNotExist) && ofEach == nil
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"path"
+	"slices"
 	"strings"
 	"time"
 	"unsafe"
@@ -160,4 +161,36 @@ func kin(pid int, since time.Time) ([]int, error) {
 	return kinAmong(all, pid, since), nil
 }
 
+func born(parents []int, since Moment) []int {
+	all, err := entries()
+	if err != nil {
+		return nil
+	}
+	var pids []int
+	for _, e := range all {
+		if slices.Contains(parents, e.ppid) && Moment(e.created) >= since {
+			pids = append(pids, e.pid)
+		}
+	}
+	return pids
+}
+
+func now() Moment {
+	var t windows.Filetime
+	windows.GetSystemTimeAsFileTime(&t)
+	return Moment(t.HighDateTime)<<32 | Moment(t.LowDateTime)
+}
+
+func bootID() (string, error) { return "", errors.ErrUnsupported }
+
+// newest: Windows gives PIDs away in no order.
+func newest() int { return 0 }
+
+// hold is not needed: Windows knows no fork, and what starts others takes longer than
+// a look at all processes.
+func (p *Pin) hold(time.Duration) error { return errors.ErrUnsupported }
+func (p *Pin) resume() error            { return nil }
+
 func outermost() bool { return true }
+
+func isolated() []string { return nil }

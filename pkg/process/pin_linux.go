@@ -24,6 +24,7 @@ const MaxPID = 1 << 22
 type sys struct {
 	file *os.File
 	conn syscall.RawConn
+	held bool // by us, with SIGSTOP
 }
 
 func open(pid int) (*Pin, error) {
@@ -52,7 +53,40 @@ func open(pid int) (*Pin, error) {
 		file.Close()
 		return nil, fmt.Errorf("pidfd of %d: %w", pid, err)
 	}
-	return &Pin{pid: pid, sys: sys{file, conn}}, nil
+	p := &Pin{pid: pid, sys: sys{file: file, conn: conn}}
+	if err := p.tie(); err != nil {
+		p.close()
+		return nil, err
+	}
+	return p, nil
+}
+
+// tie makes sure that /proc means the same process by the number: in the
+// information on a pidfd it stands as the PID namespace of /proc has it
+// (pidfd_show_fdinfo of fs/pidfs.c), as 0 if it is not in there, and as -1 once
+// the process was reaped. A program that may do more than its user (by setcap) may
+// not read that before Linux 5.14, and goes by [Visible].
+func (p *Pin) tie() error {
+	var b []byte
+	var err error
+	cerr := p.conn.Control(func(fd uintptr) {
+		b, err = os.ReadFile("/proc/self/fdinfo/" + strconv.Itoa(int(fd)))
+	})
+	if errors.Is(err, os.ErrPermission) {
+		return visible()
+	}
+	if err = errors.Join(cerr, err); err != nil {
+		return fmt.Errorf("pidfd of %d: %w", p.pid, err)
+	}
+	_, rest, _ := strings.Cut("\n"+string(b), "\nPid:\t")
+	number, _, _ := strings.Cut(rest, "\n")
+	switch {
+	case number == strconv.Itoa(p.pid):
+		return nil
+	case p.exited():
+		return ErrGone
+	}
+	return fmt.Errorf("pidfd of %d: %w, where it has the PID %q", p.pid, errForeign, number)
 }
 
 func (p *Pin) close() error { return p.file.Close() }
@@ -120,15 +154,15 @@ func readable(fd uintptr) bool {
 }
 
 func (p *Pin) birth() (Birth, error) {
-	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
-	if err != nil && !errors.Is(err, os.ErrNotExist) { // absent under subset=pid
+	boot, err := bootID()
+	if err != nil {
 		return "", err
 	}
 	stat, err := p.stat()
 	if err != nil {
 		return "", err
 	}
-	birth := fmt.Sprintf("%s:%d", strings.TrimSpace(string(boot)), stat.StartTicks)
+	birth := fmt.Sprintf("%s:%d", boot, stat.StartTicks)
 	inode, err := p.pidfsInode()
 	if err != nil {
 		return "", err
@@ -140,6 +174,15 @@ func (p *Pin) birth() (Birth, error) {
 		return "", ErrGone
 	}
 	return Birth(birth), nil
+}
+
+// bootID is "" under subset=pid, where the file is absent.
+func bootID() (string, error) {
+	b, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if errors.Is(err, os.ErrNotExist) {
+		return "", nil
+	}
+	return strings.TrimSpace(string(b)), err
 }
 
 // pidfsMagic is PID_FS_MAGIC of include/uapi/linux/magic.h, "PIDF". Before
@@ -195,17 +238,19 @@ func (p *Pin) terminate(sig syscall.Signal) (string, error) {
 	if err := p.signal(sig); err != nil {
 		return "", err
 	}
-	if err := p.signal(unix.SIGCONT); !errors.Is(err, ErrGone) {
-		return SignalName(sig), err
+	err := p.signal(unix.SIGCONT)
+	p.mark(false)
+	if errors.Is(err, ErrGone) { // it has ended already
+		err = nil
 	}
-	return SignalName(sig), nil // it has ended already
+	return SignalName(sig), err
 }
 
 func (p *Pin) wouldSend(sig syscall.Signal) string { return SignalName(sig) }
 
 func (p *Pin) mayTerminate() error { return p.signal(0) }
 
-func (p *Pin) kill() (string, error) { return KillName(), p.signal(unix.SIGKILL) }
+func (p *Pin) kill() (string, error) { return KillName(), p.signal(unix.SIGKILL) } // which a stopped process does not outlive
 
 // signal goes through the pidfd, never by number.
 func (p *Pin) signal(sig syscall.Signal) (err error) {

@@ -13,6 +13,8 @@ import (
 	"io/fs"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -24,6 +26,9 @@ var (
 	ErrThread = errors.New("it is a thread")
 	// ErrDenied says that the process is there and that we may not do this to it.
 	ErrDenied = fs.ErrPermission
+	// ErrCutOff says that nobody tells whether a process is an ancestor of ours:
+	// it has started one that is hidden from us, and so may have started us.
+	ErrCutOff = errors.New("it has started a process that is hidden from us, and that may be an ancestor of ours")
 	// ErrCannotAsk says that there is no way to ask this process to end. It can
 	// only be killed.
 	ErrCannotAsk = errors.New("it cannot be asked to end")
@@ -45,6 +50,21 @@ type Birth string
 // same PID would look the same.
 func (b Birth) Weak() bool {
 	return b != "" && strings.Count(string(b), ":") < 2 && !strings.HasPrefix(string(b), "filetime:")
+}
+
+// Same reports whether b and c are of one process. In another time namespace
+// (time_namespaces(7), Linux 5.6) the start of a process is another one
+// (timens_add_boottime_ns in do_task_stat of fs/proc/array.c), and the inode of
+// its pidfd is the same.
+func (b Birth) Same(c Birth) bool {
+	boot, ticks, ok := strings.Cut(string(b), ":")
+	_, inode, strong := strings.Cut(ticks, ":")
+	if b == c || !ok || !strong || boot == "" {
+		return b == c
+	}
+	otherBoot, otherTicks, _ := strings.Cut(string(c), ":")
+	_, otherInode, _ := strings.Cut(otherTicks, ":")
+	return boot == otherBoot && inode != "" && inode == otherInode
 }
 
 // Comparable reports whether b and c are of one boot and made of the same
@@ -76,8 +96,9 @@ func Open(pid int) (*Pin, error) { return open(pid) }
 // PID returns the number that p was opened by.
 func (p *Pin) PID() int { return p.pid }
 
-// Close gives the handle back. The process is left as it is.
-func (p *Pin) Close() error { return p.close() }
+// Close gives the handle back. The process is left as it is, but that one that
+// is held goes on.
+func (p *Pin) Close() error { return errors.Join(p.resume(), p.close()) }
 
 // Exited reports whether the process has ended: a zombie has.
 func (p *Pin) Exited() bool { return p.exited() }
@@ -113,6 +134,20 @@ func (p *Pin) MayTerminate() error { return p.mayTerminate() }
 // Kill ends the process, whatever it wants: SIGKILL, or TerminateProcess.
 func (p *Pin) Kill() error { return p.note(p.kill()) }
 
+// Hold stops the process for a moment, so that it starts no other one, and waits
+// for at most so long until all of its threads stand still. After an error it
+// goes on. It goes on as well once it is asked to end, at the latest with Close;
+// not if this program is killed before. It is for Linux.
+func (p *Pin) Hold(limit time.Duration) error { return p.hold(limit) }
+
+// Resume has a process go on that Hold has stopped.
+func (p *Pin) Resume() error { return p.resume() }
+
+// Holding reports whether a process is held: this program must not end then.
+func Holding() bool { return holding.Load() > 0 }
+
+var holding atomic.Int32
+
 // note remembers what was sent, if anything was.
 func (p *Pin) note(sent string, err error) error {
 	if err == nil && sent != "" {
@@ -139,6 +174,19 @@ type Info struct {
 	Truncated bool      // Argv is longer than that
 	Started   time.Time // for people; identity is [Birth]
 	Kernel    bool      // a kernel thread
+}
+
+// Glance is what can be known of the process that has pid now, which may be another
+// one with the next call: that is for telling, and not for acting. It is the zero
+// Info of one that is gone or hidden.
+func Glance(pid int) Info {
+	p, err := Open(pid)
+	if err != nil {
+		return Info{}
+	}
+	defer p.Close()
+	info, _ := p.Inspect()
+	return info
 }
 
 // MaxArgv bounds, in bytes, how much of a command line is read.
@@ -190,6 +238,12 @@ func All() ([]int, error) { return all() }
 // we see.
 func Outermost() bool { return outermost() }
 
+// Isolated names the namespaces that are ours and not the host's, "pid" and
+// "net", as far as that is certain: what is outside of them cannot be seen.
+func Isolated() []string { return slices.Clone(isolatedOnce()) }
+
+var isolatedOnce = sync.OnceValue(isolated)
+
 // MayTraceAll reports whether no process can hide from us (CAP_SYS_PTRACE).
 func MayTraceAll() bool { return mayTraceAll() }
 
@@ -199,5 +253,10 @@ func MayTraceAll() bool { return mayTraceAll() }
 // the kin of every process that has had the PID.
 func Kin(pid int, since time.Time) ([]int, error) { return kin(pid, since) }
 
-// IsAncestor reports whether pid is our parent, or its parent, and so on.
+// IsAncestor reports whether pid is our parent, or its parent, and so on; the
+// error is [ErrCutOff] where that cannot be told.
 func IsAncestor(pid int) (bool, error) { return isAncestor(pid) }
+
+// InPipeline reports whether a process stands before or behind us in a
+// pipeline. It is never so on Windows, where nothing tells the ends of a pipe.
+func InPipeline(pid int) (bool, error) { return inPipeline(pid) }

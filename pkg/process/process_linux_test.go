@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
 	"slices"
 	"strconv"
@@ -40,6 +41,14 @@ func obey(orders io.Reader, answers io.Writer) {
 		case "protect":
 			pid, _ := strconv.Atoi(what)
 			answer = protection(pid)
+		case "visible":
+			answer = process.Visible()
+		case "open": // ourselves
+			p, err := process.Open(os.Getpid())
+			if err == nil {
+				p.Close()
+			}
+			answer = err
 		case "stop":
 			syscall.Kill(os.Getpid(), syscall.SIGSTOP)
 		case "comm":
@@ -485,10 +494,22 @@ func TestPipelineNeighbours(t *testing.T) {
 	first, second, third, fourth := member(nil, w1), member(r1, w2), member(r2, w3), member(r3, nil)
 	sameOut, sameIn := member(nil, w2), member(r1, nil)
 	noPipe, otherPipe := member(nil, nil), member(apart, apartW)
-	stranger := start(t, func(cmd *exec.Cmd) {
-		cmd.Stdin = r2
-		cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	})
+	elsewhere := func(stdin, stdout, stderr *os.File) *child {
+		return start(t, func(cmd *exec.Cmd) {
+			if stdin != nil {
+				cmd.Stdin = stdin
+			}
+			if stdout != nil {
+				cmd.Stdout = stdout
+			}
+			if stderr != nil {
+				cmd.Stderr = stderr
+			}
+			cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // as sudo and setsid do; timeout has a group of its own
+		})
+	}
+	reader, writer, complainer := elsewhere(r2, nil, nil), elsewhere(nil, w1, nil), elsewhere(nil, nil, w1)
+	sameErr := elsewhere(nil, nil, w2)
 	for _, tt := range []struct {
 		name string
 		of   *child
@@ -501,7 +522,10 @@ func TestPipelineNeighbours(t *testing.T) {
 		{"one that reads where it reads", sameIn, "nothing"},
 		{"one without a pipe", noPipe, "nothing"},
 		{"one with another pipe", otherPipe, "nothing"},
-		{"one of another group that reads what it writes", stranger, "nothing"},
+		{"one of another session that reads what it writes", reader, "pipeline"},
+		{"one of another session that writes what it reads", writer, "pipeline"},
+		{"one that complains where it reads", complainer, "pipeline"},
+		{"one that complains where it writes", sameErr, "nothing"},
 	} {
 		if got := second.tell(t, "protect "+strconv.Itoa(tt.of.pid())); got != tt.want {
 			t.Errorf("the second of a pipeline is kept from ending %s by %s; want %s", tt.name, got, tt.want)
@@ -510,6 +534,124 @@ func TestPipelineNeighbours(t *testing.T) {
 	for name, of := range map[string]*child{"the last": fourth, "the first": first} {
 		if got := of.tell(t, "protect "+strconv.Itoa(second.pid())); got != "pipeline" {
 			t.Errorf("%s of a pipeline is kept from ending the second by %s; want pipeline", name, got)
+		}
+	}
+}
+
+// A FIFO is a pipe by its inode, and not by its path: another link has another.
+func TestPipelineFIFO(t *testing.T) {
+	dir := t.TempDir()
+	fifo := filepath.Join(dir, "fifo")
+	if err := syscall.Mkfifo(fifo, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Link(fifo, fifo+"2"); err != nil {
+		t.Fatal(err)
+	}
+	open := func(path string, how int) *os.File {
+		f, err := os.OpenFile(path, how|syscall.O_NONBLOCK, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { f.Close() })
+		return f
+	}
+	r, w := open(fifo, os.O_RDONLY), open(fifo+"2", os.O_WRONLY)
+	with := func(stdin, stdout *os.File) *child {
+		return start(t, func(cmd *exec.Cmd) {
+			cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+			if stdin != nil {
+				cmd.Stdin = stdin
+			}
+			if stdout != nil {
+				cmd.Stdout = stdout
+			}
+		})
+	}
+	before, beside, behind := with(nil, w), with(r, nil), with(r, nil)
+	for pid, want := range map[int]string{before.pid(): "pipeline", beside.pid(): "nothing"} {
+		if got := behind.tell(t, "protect "+strconv.Itoa(pid)); got != want {
+			t.Errorf("who reads from a FIFO is kept from ending %d, of %d before and %d beside it, by %s; want %s", pid, before.pid(), beside.pid(), got, want)
+		}
+	}
+}
+
+// ksh has pairs of sockets in place of pipes.
+func TestPipelineOfSockets(t *testing.T) {
+	pair := func() (near, far *os.File) {
+		fds, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		near, far = os.NewFile(uintptr(fds[0]), "near"), os.NewFile(uintptr(fds[1]), "far")
+		t.Cleanup(func() { near.Close(); far.Close() })
+		return near, far
+	}
+	r1, w1 := pair()
+	r2, w2 := pair()
+	other, _ := pair()
+	with := func(stdin, stdout *os.File) *child {
+		return start(t, func(cmd *exec.Cmd) { cmd.Stdin, cmd.Stdout = stdin, stdout })
+	}
+	first, second, third := with(other, w1), with(r1, w2), with(r2, nil)
+	sameOut, apart := with(nil, w2), with(other, other)
+	for _, tt := range []struct {
+		name string
+		by   *child
+		of   *child
+		want string
+	}{
+		{"the first", second, first, "pipeline"},
+		{"the third", second, third, "pipeline"},
+		{"the first, by the third", third, first, "pipeline"},
+		{"one that writes where it writes", second, sameOut, "nothing"},
+		{"one with another pair", second, apart, "nothing"},
+	} {
+		if got := tt.by.tell(t, "protect "+strconv.Itoa(tt.of.pid())); got != tt.want {
+			t.Errorf("a process in a pipeline is kept from ending %s by %s; want %s", tt.name, got, tt.want)
+		}
+	}
+}
+
+// What an ancestor has as stdin and stdout counts as ours: sudo gives its
+// command a terminal, and keeps the pipe.
+func TestPipelineOfAncestor(t *testing.T) {
+	r1, w1 := pipe(t)
+	r2, w2 := pipe(t)
+	before := start(t, func(cmd *exec.Cmd) { cmd.Stdout = w1 })
+	behind := start(t, func(cmd *exec.Cmd) { cmd.Stdin = r2 })
+	below := start(t, func(cmd *exec.Cmd) {
+		cmd.Args = []string{"sh", "-c", `"$0" </dev/null >/dev/null 2>&1 & wait`, cmd.Path}
+		cmd.Path, cmd.Stdin, cmd.Stdout = "/bin/sh", r1, w2
+		cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	})
+	for name, of := range map[string]*child{"feeds": before, "reads from": behind} {
+		if got := below.tell(t, "protect "+strconv.Itoa(of.pid())); got != "pipeline" {
+			t.Errorf("it is kept from ending what %s its ancestor by %s; want pipeline", name, got)
+		}
+	}
+}
+
+// Below a /proc of another namespace a number means another process, whoever
+// has it there.
+func TestForeignProc(t *testing.T) {
+	unshare := []string{"unshare", "--pid", "--fork", "--kill-child"}
+	if os.Geteuid() != 0 {
+		unshare = append(unshare, "--user", "--map-root-user")
+	}
+	if out, err := exec.Command(unshare[0], append(unshare[1:], "true")...).CombinedOutput(); err != nil {
+		t.Skipf("no namespace of our own: %v: %s", err, out)
+	}
+	c := start(t, func(cmd *exec.Cmd) {
+		path, err := exec.LookPath(unshare[0])
+		if err != nil {
+			t.Fatal(err)
+		}
+		cmd.Path, cmd.Args = path, append(slices.Clone(unshare), cmd.Path)
+	})
+	for order, want := range map[string]string{"visible": "another PID namespace", "open": "another PID namespace"} {
+		if got := c.tell(t, order); !strings.Contains(got, want) {
+			t.Errorf("%s: %s; want %q in it", order, got, want)
 		}
 	}
 }

@@ -25,6 +25,8 @@ func (*sys) terminate(syscall.Signal) (string, error) { return "", errors.ErrUns
 func (*sys) wouldSend(syscall.Signal) string          { return "" }
 func (*sys) mayTerminate() error                      { return errors.ErrUnsupported }
 func (*sys) kill() (string, error)                    { return "", errors.ErrUnsupported }
+func (*sys) hold(time.Duration) error                 { return errors.ErrUnsupported }
+func (*sys) resume() error                            { return nil }
 func (*sys) obstacle() Obstacle                       { return Obstacle{} }
 func protect(*Pin, Info) (Protection, error)          { return "", errors.ErrUnsupported }
 func visible() error                                  { return errors.ErrUnsupported }
@@ -32,7 +34,15 @@ func visible() error                                  { return errors.ErrUnsuppo
 func all() ([]int, error)          { return nil, errors.ErrUnsupported }
 func mayTraceAll() bool            { return false }
 func isAncestor(int) (bool, error) { return false, errors.ErrUnsupported }
+func inPipeline(int) (bool, error) { return false, nil }
 
 func kin(int, time.Time) ([]int, error) { return nil, errors.ErrUnsupported }
 
+func born([]int, Moment) []int { return nil }
+func newest() int              { return 0 }
+func now() Moment              { return 0 }
+func bootID() (string, error)  { return "", errors.ErrUnsupported }
+
 func outermost() bool { return true }
+
+func isolated() []string { return nil }

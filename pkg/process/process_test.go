@@ -39,6 +39,32 @@ func TestComparable(t *testing.T) {
 	}
 }
 
+// In another time namespace the same process has started at another time.
+func TestSame(t *testing.T) {
+	for _, tt := range []struct {
+		a, b process.Birth
+		want bool
+	}{
+		{"f3a1-88:12345:678", "f3a1-88:12345:678", true},
+		{"f3a1-88:12345:678", "f3a1-88:112345:678", true},
+		{"f3a1-88:12345:678", "f3a1-88:12345:679", false},
+		{"f3a1-88:12345:678", "f3a1-89:12345:678", false}, // of another boot
+		{"f3a1-88:12345:678", "f3a1-88:12345", false},     // of a kernel without pidfs
+		{"f3a1-88:12345", "f3a1-88:12345", true},
+		{"f3a1-88:12345", "f3a1-88:112345", false},
+		{"f3a1-88:12345:", "f3a1-88:112345:", false},
+		{":12345:678", ":12345:678", true}, // of a /proc without boot_id
+		{":12345:678", ":112345:678", false},
+		{"filetime:133", "filetime:134", false},
+		{"", "", true},
+		{"", "f3a1-88:12345:678", false},
+	} {
+		if got := tt.a.Same(tt.b); got != tt.want || tt.b.Same(tt.a) != tt.want {
+			t.Errorf("%q.Same(%q) = %v, and %v the other way; want %v", tt.a, tt.b, got, tt.b.Same(tt.a), tt.want)
+		}
+	}
+}
+
 func TestParseSignal(t *testing.T) {
 	for name, want := range map[string]syscall.Signal{
 		"TERM": syscall.SIGTERM, "SIGTERM": syscall.SIGTERM, "term": syscall.SIGTERM, "SigTerm": syscall.SIGTERM,

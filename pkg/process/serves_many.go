@@ -22,6 +22,12 @@ var servesMany = map[string]bool{
 	"vpnkit":          true,
 	"wslhost":         true,
 	"explorer":        true, // the desktop
+	"dbus-daemon":     true, // anybody can send it a socket, to hand on
+	"dbus-broker":     true,
+	"xinetd":          true, // one process listens for all services of its configuration
+	"inetd":           true,
+	"inetutils-inetd": true, // as Debian calls it
+	"rlinetd":         true,
 }
 
 // ServesMany reports whether the program serves many: a main process of sshd
@@ -30,6 +36,9 @@ func (i Info) servesMany() bool {
 	name := i.Program()
 	if name == "sshd" {
 		return !sshSession(i.Argv)
+	}
+	if name == "busybox" { // one program with many names: "inetd -f", "busybox inetd"
+		return slices.ContainsFunc(i.Argv[:min(2, len(i.Argv))], func(word string) bool { return path.Base(word) == "inetd" })
 	}
 	return servesMany[name] || strings.HasPrefix(name, "com.docker.") || // backend, vpnkit …
 		i.keepsMany()

@@ -30,6 +30,16 @@ func TestServesMany(t *testing.T) {
 		{Info{Exe: "/usr/bin/python3.11", Argv: []string{"/usr/bin/python3", "/usr/bin/supervisord", "-n"}}, true},
 		{Info{Exe: "/usr/bin/s6-svscan", Argv: []string{"s6-svscan", "/run/service"}}, true},
 		{Info{Exe: "/home/ann/bin/serve", Argv: []string{"serve", "/etc/supervisord"}}, false},
+		{Info{Exe: "/usr/sbin/xinetd", Argv: []string{"/usr/sbin/xinetd", "-pidfile", "/run/xinetd.pid"}}, true},
+		{Info{Exe: "/usr/sbin/inetd"}, true},
+		{Info{Exe: "/usr/sbin/inetutils-inetd"}, true},
+		{Info{Exe: "/usr/bin/dbus-daemon"}, true},
+		{Info{Exe: "/usr/bin/dbus-broker"}, true},
+		{Info{Exe: "/usr/sbin/rlinetd"}, true},
+		{Info{Exe: "/usr/bin/busybox", Argv: []string{"busybox", "inetd", "-f"}}, true},
+		{Info{Exe: "/usr/bin/busybox", Argv: []string{"/usr/sbin/inetd"}}, true},
+		{Info{Exe: "/usr/bin/busybox", Argv: []string{"busybox", "httpd", "inetd"}}, false},
+		{Info{Exe: "/usr/bin/busybox", Argv: nil}, false},
 	} {
 		if got := tt.info.servesMany(); got != tt.want {
 			t.Errorf("servesMany(%+v) = %v; want %v", tt.info, got, tt.want)

@@ -15,7 +15,7 @@ func TestASCII(t *testing.T) {
 		{"", ""},
 	} {
 		var buf bytes.Buffer
-		if n, err := (ascii{&buf}).Write([]byte(tt.in)); n != len(tt.in) || err != nil || buf.String() != tt.want {
+		if n, err := (escaping{&buf, isASCII}).Write([]byte(tt.in)); n != len(tt.in) || err != nil || buf.String() != tt.want {
 			t.Errorf("Write(%q) = %d, %v, and %q is written; want %q", tt.in, n, err, buf.String(), tt.want)
 		}
 	}
@@ -29,7 +29,7 @@ func FuzzASCII(f *testing.F) {
 			t.Skip()
 		}
 		var buf bytes.Buffer
-		if _, err := (ascii{&buf}).Write(line); err != nil {
+		if _, err := (escaping{&buf, isASCII}).Write(line); err != nil {
 			t.Fatal(err)
 		}
 		var before, after string
