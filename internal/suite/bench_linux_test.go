@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// crowd starts processes that hold nothing.
-func crowd(b *testing.B, n int) {
+// idlers starts processes that hold nothing.
+func idlers(b *testing.B, n int) {
 	b.Helper()
 	for range n {
 		cmd := exec.Command("sleep", "1h")
@@ -51,7 +51,7 @@ func each(b *testing.B, commands map[string][]string, before func(*testing.B)) {
 // Who has a port, among 1,000 processes.
 func BenchmarkListed(b *testing.B) {
 	a := zoo(b, b.TempDir(), "serve", "127.0.0.1:0")
-	crowd(b, 1000)
+	idlers(b, 1000)
 	port := strconv.Itoa(a.Port)
 	each(b, map[string][]string{
 		"listeners": {"listeners", port},
@@ -63,7 +63,7 @@ func BenchmarkListed(b *testing.B) {
 
 // To free a port on which nobody is, among 1,000 processes.
 func BenchmarkFree(b *testing.B) {
-	crowd(b, 1000)
+	idlers(b, 1000)
 	port := strconv.Itoa(freshPorts(1))
 	each(b, map[string][]string{
 		"killport": {"killport", port},
@@ -75,7 +75,7 @@ func BenchmarkFree(b *testing.B) {
 // To free a port that a server has which ends at once, among 1,000 processes.
 // fuser does not wait until the port is free.
 func BenchmarkHeld(b *testing.B) {
-	crowd(b, 1000)
+	idlers(b, 1000)
 	port := strconv.Itoa(freshPorts(1))
 	var server *exec.Cmd
 	serve := func(b *testing.B) {

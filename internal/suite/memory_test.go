@@ -77,7 +77,7 @@ func TestMemory(t *testing.T) {
 				if refused {
 					code, limit = 2, memoryOfBad
 				}
-				fill(t, code, limit, feed.lines, command)
+				fill(t, code, limit, feed.lines, "unshare", "--net", command) // where nobody has the ports
 			})
 		}
 	}
@@ -96,7 +96,7 @@ func TestMemory(t *testing.T) {
 	} {
 		t.Run(tt.command+"/"+tt.name, func(t *testing.T) {
 			t.Parallel()
-			fill(t, tt.code, tt.limit, repeated(0, nil), "unshare", "--net", tt.command, tt.ports) // where nobody listens
+			fill(t, tt.code, tt.limit, repeated(0, nil), "unshare", "--net", tt.command, tt.ports)
 		})
 	}
 }

@@ -167,6 +167,9 @@ func (sit situation) test(t *testing.T) {
 	if pipe.Status == "" || one.Status == "" {
 		return // skipped, or failed with more to read
 	}
+	if pipe.Status == "ghost" { // what helps depends on who else may have it just then, of other tests too
+		pipe.Hint, one.Hint = "", ""
+	}
 	if diff := gocmp.Diff(pipe.verdict, one.verdict, cmpopts.EquateEmpty()); diff != "" {
 		t.Errorf("the pipe (-) and killport (+) differ:\n%s\n%s\n%s", diff, pipe.raw, one.raw)
 	}
