@@ -353,9 +353,13 @@ func (r *round) listening() map[string]bool {
 	return all
 }
 
+// endless is how long a command has before it is said to hang: pkill2 gives a storm
+// that goes on up after 12 seconds of an idle machine.
+const endless = 3 * patience
+
 // command runs a command; code -1 means that it says nothing.
 func (r *round) command(stdin string, argv ...string) (code int, stdout string) {
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), endless)
 	defer cancel()
 	cmd := tool(ctx, stdin, argv...)
 	var out, errs bytes.Buffer
@@ -389,7 +393,7 @@ func (r *round) exited(ctx context.Context, cmd *exec.Cmd, err error, stdout, st
 
 // endAndClassify is pidcheck | pkill2 | classify.
 func (r *round) endAndClassify(in string) (code int, stdout string) {
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), endless)
 	defer cancel()
 	check := tool(ctx, in, "pidcheck")
 	end := exec.CommandContext(ctx, "pkill2", "--grace=200ms")

@@ -49,11 +49,13 @@ func (p *Pin) look() (Info, error) {
 	return info, nil
 }
 
+// patience is for what a process, or a file system, may keep from us for good.
+const patience = 200 * time.Millisecond
+
 // argv reads the command line, which is in the memory of the process: one
 // that hangs in its file system may keep the reader waiting, so there is a
 // limit to the time as well.
 func (p *Pin) argv() ([]string, bool) {
-	const patience = 200 * time.Millisecond
 	got := make(chan []byte, 1)
 	go func() {
 		f, err := os.Open(p.path("cmdline"))

@@ -4,8 +4,15 @@ import (
 	"errors"
 	"os"
 	"slices"
+	"strconv"
+	"strings"
 	"sync"
 	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/killport/killport/internal/procfs"
 )
 
 // inPipeline reports whether the process feeds our stdin or reads our stdout
@@ -126,15 +133,55 @@ func pipeEndsOf(pid int) (pipeEnds, error) {
 // closed is none.
 func pipesAt(pid int, fds ...string) (found []pipe, err error) {
 	for _, fd := range fds {
-		info, serr := os.Stat((&Pin{pid: pid}).path("fd/" + fd)) // of what is open, and not of the link
-		if serr != nil && !errors.Is(serr, os.ErrNotExist) && !errors.Is(serr, syscall.ESRCH) {
-			err = serr
+		p, ok, perr := pipeAt((&Pin{pid: pid}).path("fd/" + fd))
+		if perr != nil && !errors.Is(perr, os.ErrNotExist) && !errors.Is(perr, syscall.ESRCH) {
+			err = perr
 		}
-		if serr != nil || info.Mode()&(os.ModeNamedPipe|os.ModeSocket) == 0 {
-			continue
+		if ok {
+			found = append(found, p)
 		}
-		stat := info.Sys().(*syscall.Stat_t)
-		found = append(found, pipe{uint64(stat.Dev), stat.Ino, info.Mode()&os.ModeSocket != 0})
 	}
 	return found, err
+}
+
+// pipeAt goes by the link, which is read without asking any file system: one that
+// hangs would keep us waiting. Only a FIFO has a name there like other files.
+func pipeAt(path string) (p pipe, ok bool, err error) {
+	link, err := os.Readlink(path)
+	if inode, ok := procfs.SocketInode(link); ok {
+		return pipe{ino: inode, socket: true}, true, nil
+	}
+	if number, ok := strings.CutPrefix(link, "pipe:["); ok {
+		inode, err := strconv.ParseUint(strings.TrimSuffix(number, "]"), 10, 64)
+		return pipe{ino: inode}, err == nil, err
+	}
+	if err != nil || !strings.HasPrefix(link, "/") || strings.HasPrefix(link, "/dev/") {
+		return pipe{}, false, err
+	}
+	return fifoAt(path)
+}
+
+// fifoAt has the file system asked for nothing that is not known already
+// (statx(2), AT_STATX_DONT_SYNC), and waits no longer than a moment: NFS may ask
+// its server all the same.
+func fifoAt(path string) (p pipe, ok bool, err error) {
+	type answer struct {
+		unix.Statx_t
+		error
+	}
+	got := make(chan answer, 1)
+	go func() {
+		var a answer
+		_, a.error = retry(func() (int, error) {
+			return 0, unix.Statx(unix.AT_FDCWD, path, unix.AT_STATX_DONT_SYNC, unix.STATX_TYPE|unix.STATX_INO, &a.Statx_t)
+		})
+		got <- a
+	}()
+	select {
+	case a := <-got:
+		dev := unix.Mkdev(a.Dev_major, a.Dev_minor)
+		return pipe{dev: dev, ino: a.Ino}, a.error == nil && a.Mode&unix.S_IFMT == unix.S_IFIFO, a.error
+	case <-time.After(patience):
+		return pipe{}, false, nil
+	}
 }
