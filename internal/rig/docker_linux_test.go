@@ -471,20 +471,30 @@ func TestDockerOfSystemd(t *testing.T) {
 // processes of the host, and says so.
 func TestInsideAContainer(t *testing.T) {
 	r := bootDocker(t)
-	r.zoo("serve", "127.0.0.1:18090")
-	r.eventually("it listens", func() bool { return r.listens(18090) })
-	res := r.run("docker", "run", "--rm", "--volume=/run/rig:/rig:ro", "zoo", "/rig/killport", "--json", "18090")
-	schematest.Validate(t, "classify", []byte(res))
-	if !strings.Contains(res, `"status":"free"`) || !strings.Contains(res, `"isolated":["pid","net"]`) {
-		t.Errorf("killport in a container: %s; want it free in there, and isolated", res)
+	r.insideAContainer("docker")
+}
+
+// insideAContainer runs killport in a container of an engine.
+func (r *rig) insideAContainer(engine ...string) {
+	r.t.Helper()
+	r.zoo("serve", "127.0.0.1:18099")
+	r.eventually("it listens", func() bool { return r.listens(18099) })
+	inside := func(flags ...string) (string, error) {
+		argv := slices.Concat(engine, []string{"run", "--rm", "--volume=/run/rig:/rig:ro"}, flags)
+		out, err := r.command(argv...).Output()
+		schematest.Validate(r.t, "classify", out)
+		return string(out), err
+	}
+	out, err := inside("zoo", "/rig/killport", "--json", "18099")
+	if err != nil || !strings.Contains(out, `"status":"free"`) || !strings.Contains(out, `"isolated":["pid","net"]`) {
+		r.t.Errorf("killport in a container: %v, %s; want it free in there, and isolated", err, out)
 	}
 	// With the network of the host, what it has there is hidden.
-	cmd := r.command("docker", "run", "--rm", "--network=host", "--volume=/run/rig:/rig:ro", "zoo", "/rig/killport", "--json", "--override", "--close-ghosts", "18090")
-	out, err := cmd.Output()
-	if err == nil || !strings.Contains(string(out), `"reason":"hidden"`) || strings.Contains(string(out), `"hint":"--`) || !strings.Contains(string(out), "outside of this PID namespace") {
-		t.Errorf("killport in a container with the host's network: %v, %s; want it hidden, and a hint at the outside", err, out)
+	out, err = inside("--network=host", "zoo", "/rig/killport", "--json", "--override", "--close-ghosts", "18099")
+	if err == nil || !strings.Contains(out, `"reason":"hidden"`) || strings.Contains(out, `"hint":"--`) || !strings.Contains(out, "outside of this PID namespace") {
+		r.t.Errorf("killport in a container with the host's network: %v, %s; want it hidden, and a hint at the outside", err, out)
 	}
-	if !r.listens(18090) {
-		t.Error("the server outside has lost its socket")
+	if !r.listens(18099) {
+		r.t.Error("the server outside has lost its socket")
 	}
 }

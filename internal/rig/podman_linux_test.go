@@ -119,3 +119,9 @@ func TestPodmanOfSystemd(t *testing.T) {
 		}
 	})
 }
+
+// Inside of one nobody claims to see the host.
+func TestInsideAPodman(t *testing.T) {
+	r := bootPodman(t)
+	r.insideAContainer("podman")
+}
