@@ -62,7 +62,7 @@ func TestHidden(t *testing.T) {
 			ask:      question{Query: listeners.Query{Proto: listeners.TCP, Port: 8000}},
 		}
 		f := l.findings(tt.bindable)[0]
-		if f.Severity != tt.want || f.Remedy != nil != (os.Geteuid() > 0) {
+		if f.Severity != tt.want || f.Remedy != nil != (os.Geteuid() != 0) {
 			t.Errorf("%q, bindable %v: %+v; want %s", tt.state, tt.bindable, f, tt.want)
 		}
 	}
