@@ -56,7 +56,7 @@ var faults = []fault{
 	{"getdents64", "/proc/{pid}/fd", "EACCES ENOENT ESRCH ENOMEM EIO EINTR"},
 	{"readlinkat", "/proc/{pid}/fd", "EPERM EACCES ENOENT ESRCH ENOMEM EIO EINTR"},
 	{"readlinkat", "/proc/{pid}/fd/{fd}", "EPERM EACCES ENOENT ESRCH ENOMEM EIO EINTR"},
-	{"newfstatat", "/proc/{pid}/fd/1", "EPERM EACCES ENOENT ESRCH ENOMEM EIO EINTR"},
+	{"readlinkat", "/proc/{pid}/fd/1", "EPERM EACCES ENOENT ESRCH ENOMEM EIO EINTR"},
 	{"openat", "/proc/{pid}/stat", "EPERM EACCES ENOENT ESRCH EMFILE ENOMEM EIO EINTR"},
 	{"read", "/proc/{pid}/stat", "EPERM ESRCH ENOMEM EIO EINTR"},
 	{"openat", "/proc/{pid}/cmdline", "EACCES ESRCH EIO EINTR"},
