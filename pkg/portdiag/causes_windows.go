@@ -191,11 +191,7 @@ func queueFinding(q netsh.Queue) Finding {
 func people(pids []int) string {
 	names := []string{}
 	for _, pid := range pids {
-		name := "a process"
-		if info, ok := inspect(pid); ok {
-			name = info.Name
-		}
-		names = append(names, fmt.Sprintf("%s (PID %d)", name, pid))
+		names = append(names, fmt.Sprintf("%s (PID %d)", cmp.Or(process.Glance(pid).Name, "a process"), pid))
 	}
 	if len(names) == 0 {
 		return "nobody that we can see at the moment"
@@ -311,7 +307,7 @@ func withoutZone(at netip.AddrPort) netip.AddrPort {
 // alive are those that exist, each once.
 func alive(pids []int) []int {
 	slices.Sort(pids)
-	return slices.DeleteFunc(slices.Compact(pids), func(pid int) bool { _, ok := inspect(pid); return !ok })
+	return slices.DeleteFunc(slices.Compact(pids), func(pid int) bool { return process.Glance(pid).PID == 0 })
 }
 
 // netshTime is how long netsh may take: seconds on a busy machine, for ever if
@@ -343,22 +339,12 @@ func why(l Listener) []Link {
 	const longest = 32
 	links := []Link{{Kind: LinkSocket, Name: l.Addr()}}
 	for pid := l.PID; pid > 0 && len(links) < longest; {
-		info, ok := inspect(pid)
-		if !ok {
+		info := process.Glance(pid)
+		if info.PID == 0 {
 			break
 		}
 		links = append(links, Link{Kind: LinkProcess, Name: info.Name, PID: pid})
 		pid = info.PPID
 	}
 	return links
-}
-
-func inspect(pid int) (process.Info, bool) {
-	p, err := process.Open(pid)
-	if err != nil {
-		return process.Info{}, false
-	}
-	defer p.Close()
-	info, err := p.Inspect()
-	return info, err == nil
 }
