@@ -135,7 +135,7 @@ func (h *hunt) place(ctx context.Context, l listeners.Listener, said *manager.Ma
 		return known[0]
 	}
 	t := &target{opts: h.opts, holder: l, sockets: []listeners.Listener{l}}
-	t.prepare(ctx, h.opts, said)
+	t.prepare(ctx, said)
 	for _, twin := range h.known[id] {
 		if twin.isTwin(t) {
 			t.close()
@@ -215,7 +215,7 @@ func (h *hunt) run(ctx context.Context, in []item) error {
 			_, err = h.chase(ctx, h.observe()) // from those that are gone
 		}
 		for _, t := range h.targets {
-			t.wouldDo(h.opts)
+			t.wouldDo()
 		}
 		return err
 	}

@@ -68,7 +68,7 @@ func (t *target) join(ctx context.Context, l listeners.Listener, said *manager.M
 func (t *target) consider(ctx context.Context) {
 	if t.verify(); !t.settled() && !t.decided {
 		t.decided = true
-		t.decide(ctx, t.opts)
+		t.decide(ctx)
 	}
 }
 
@@ -92,10 +92,10 @@ func (t *target) settle(o Outcome, reason, detail string) {
 }
 
 // prepare pins the holder and verifies it. What cannot be ended is settled.
-func (t *target) prepare(ctx context.Context, opts Options, said *manager.Manager) {
+func (t *target) prepare(ctx context.Context, said *manager.Manager) {
 	switch t.holder.Owner {
 	case listeners.OwnerHidden:
-		t.unseen(ctx, opts)
+		t.unseen(ctx)
 		return
 	case listeners.OwnerNone:
 		t.settle(Ghost, "", "")
@@ -120,7 +120,7 @@ func (t *target) prepare(ctx context.Context, opts Options, said *manager.Manage
 		t.fail(err, "unverified")
 		return
 	}
-	t.manner, t.said = opts.manner(t.info), said
+	t.manner, t.said = t.opts.manner(t.info), said
 	t.others = sync.OnceValue(func() bool { return manager.ForOthers(pin, t.info) })
 	t.consider(ctx)
 }
@@ -142,9 +142,9 @@ func proves(l listeners.Listener) bool {
 // everybody where it listens, and who may use the engine need not see its proxy
 // to stop a container. Neither tells who is outside of our PID namespace; and with
 // a /proc of another one we do not see what we are in ourselves.
-func (t *target) unseen(ctx context.Context, opts Options) {
+func (t *target) unseen(ctx context.Context) {
 	var m *manager.Manager
-	if opts.Via != ViaProcess && t.holder.HiddenBy != listeners.ByNamespace && process.Visible() == nil {
+	if t.opts.Via != ViaProcess && t.holder.HiddenBy != listeners.ByNamespace && process.Visible() == nil {
 		if m = manager.SocketUnitOf(ctx, t.holder); m == nil {
 			m = manager.Publisher(ctx, t.holder)
 		}
@@ -155,7 +155,7 @@ func (t *target) unseen(ctx context.Context, opts Options) {
 	case m.Kind == manager.SocketUnit && os.Geteuid() != 0:
 		t.settle(Hidden, "", m.String())
 		t.result.Hint = "stop what listens: sudo " + shell.Join(m.Stop...)
-	case pidcheck.Decide("", m.Control(), opts.leave()) == pidcheck.ByLever:
+	case pidcheck.Decide("", m.Control(), t.opts.leave()) == pidcheck.ByLever:
 		t.managed = m
 	default:
 		t.settle(Hidden, "", m.String()+because(m.Reason))
@@ -189,13 +189,13 @@ func (t *target) verify() {
 // decide settles t if it must not be ended, and finds the lever of one that is
 // not to be signalled. What a record says of its manager is not trusted with
 // that, since it could name any command: it can only have t left alone.
-func (t *target) decide(ctx context.Context, opts Options) {
+func (t *target) decide(ctx context.Context) {
 	protected, err := pidcheck.Protect(t.pin, t.info, t.holder)
 	if err != nil {
 		t.fail(err, "unverified")
 		return
 	}
-	if opts.Via != ViaProcess {
+	if t.opts.Via != ViaProcess {
 		t.manager = manager.Of(ctx, t.pin, t.info, t.holder)
 	} else if t.said == nil {
 		t.inService = strings.HasSuffix(manager.UnitOf(t.holder.PID), ".service")
@@ -204,8 +204,8 @@ func (t *target) decide(ctx context.Context, opts Options) {
 		t.settle(Interrupted, "", "")
 		return
 	}
-	way := pidcheck.Decide(protected, t.manager.Control(), opts.leave())
-	if way == pidcheck.BySignal && pidcheck.Decide(protected, t.said.Control(), opts.leave()) == pidcheck.Managed {
+	way := pidcheck.Decide(protected, t.manager.Control(), t.opts.leave())
+	if way == pidcheck.BySignal && pidcheck.Decide(protected, t.said.Control(), t.opts.leave()) == pidcheck.Managed {
 		t.manager, way = t.said, pidcheck.Managed
 	}
 	switch way {
@@ -301,22 +301,22 @@ func (t *target) force() {
 }
 
 // wouldDo settles t by what would be done to it.
-func (t *target) wouldDo(opts Options) {
+func (t *target) wouldDo() {
 	switch {
 	case !t.settled() && t.managed != nil:
 		t.settle(WouldStop, "", t.managed.All())
-		t.result.Stop = t.managed.Command(opts.Grace)
+		t.result.Stop = t.managed.Command(t.opts.Grace)
 	case !t.settled():
 		if err := t.pin.MayTerminate(); err != nil {
 			t.fail(err, "signal")
-			t.wouldDo(opts)
+			t.wouldDo()
 			return
 		}
 		t.settle(WouldTerminate, "", "")
 		t.result.Signals = []string{t.pin.WouldSend(t.manner.signal)}
-	case t.result.Outcome == Ghost && opts.mayClose() && t.holder.State != listeners.Bound:
+	case t.result.Outcome == Ghost && t.opts.mayClose() && t.holder.State != listeners.Bound:
 		t.settle(WouldClose, "", "")
-	case t.result.Outcome == Ghost && opts.Ghosts == CloseGhosts && !opts.mayClose():
+	case t.result.Outcome == Ghost && t.opts.Ghosts == CloseGhosts && !t.opts.mayClose():
 		t.leaveOpen()
 	case t.result.Outcome.Failed():
 		if t.result.Reason == "" {
